@@ -1,0 +1,106 @@
+"""Train and probe SLICER under one changed setting at a time; one CSV row a run, resumable.
+
+    python -m benchmarks.ablate --data PATH --passes 5 --seeds 3 --switch tfms='crop|mixup crop kmix' --switch lr='3e-4|1e-3'
+
+PATH holds pretrain.csv (column `files`) and tasks/*.csv (columns path, label, split = train/valid/test), names relative to PATH.
+The first run of each seed is the base; then every value of every switch, alone (`--grid`: all combinations). A switch is any argument of
+`SlicerLearner`, of `SlicerDataLoaders`, or one of lr, passes, bs, wd. Runs whose row is in the CSV already are skipped.
+"""
+import csv, itertools, json, time, warnings
+from typing import Annotated
+from fastcore.script import call_parse, CliError
+from fastai.basics import *
+from fastai.callback.all import *
+from slicer_fastai.all import *
+
+def value(s):
+    "'3e-4' → 0.0003, 'None' → None, 'True' → True, 'rms' → 'rms'"
+    try: return eval(s, {})
+    except Exception: return s
+
+def plan(base, switches, grid=False):
+    "Settings of every run: the base, then one change at a time, or all combinations"
+    opts = {k:[value(o) for o in v.split('|')] for k,v in (s.split('=', 1) for s in switches)}
+    if grid: return [{**base, **dict(zip(opts, vs))} for vs in itertools.product(*opts.values())]
+    runs = [base]
+    for k,vs in opts.items(): runs += [r for v in vs if (r := {**base, k:v})!=base]
+    return runs
+
+def tasks(data):
+    "Each labelled task as {split: (files, labels)}"
+    res = {}
+    for f in sorted((data/'tasks').glob('*.csv')):
+        df = pd.read_csv(f)
+        res[f.stem] = {s:([data/p for p in d.path], d.label.astype(str).tolist()) for s,d in df.groupby('split')}
+    return res
+
+def probe(encoder, ts, split='valid'):
+    "Linear-probe accuracy in % on each task; regularisation is always chosen on the validation clips"
+    return {t:100*linear_probe(encoder, s['train'], s[split], valid=s['valid']) for t,s in ts.items()}
+
+DL_ARGS = 'sr duration pad level n_mels bs num_workers'.split()
+
+def train(data, cfg, seed):
+    "One run: (learner, seconds)"
+    set_seed(seed, reproducible=True)
+    cfg = dict(cfg); lr,passes,wd = cfg.pop('lr'),cfg.pop('passes'),cfg.pop('wd', None)
+    dls = SlicerDataLoaders.from_df(pd.read_csv(data/'pretrain.csv'), data, **{k:cfg.pop(k) for k in DL_ARGS if k in cfg})
+    learn = SlicerLearner(dls, seed=seed, **cfg)
+    t = time.time()
+    if passes:
+        with learn.no_bar(): learn.fit_one_cycle(passes, lr, wd=wd)
+    return learn,time.time()-t
+
+def row(data, ts, cfg, seed, split):
+    "Train, probe, and say everything about it"
+    learn,secs = train(data, cfg, seed)
+    rec = dict(zip(learn.recorder.metric_names[1:-1], learn.recorder.values[-1])) if cfg['passes'] else {}
+    emb = learn.embed(next(iter(ts.values()))['valid'][0])
+    z = emb/np.linalg.norm(emb, axis=1, keepdims=True)
+    acc = probe(learn.encoder, ts, split)
+    return dict(**cfg, seed=seed, clips=cfg['passes']*len(learn.dls.train)*learn.dls.train.bs, **{k:round(v,4) for k,v in rec.items()},
+                std=round(float(z.std(0).mean()*z.shape[1]**.5),4), **{k:round(v,2) for k,v in acc.items()},
+                average=round(np.mean(list(acc.values())),2), split=split, seconds=round(secs))
+
+def read_rows(out): return pd.read_csv(out, keep_default_na=False, dtype=str).to_dict('records') if out.exists() else []
+
+def append_row(out, r):
+    "Add a row; new columns widen the file"
+    rows = read_rows(out)+[{k:str(v) for k,v in r.items()}]
+    pd.DataFrame(rows).fillna('').to_csv(out, index=False)
+
+def done(rows, cfg, seed, split):
+    return any(all(r.get(k, '')==str(v) for k,v in {**cfg, 'seed':seed, 'split':split}.items()) for r in rows)
+
+def table(rows, keys):
+    "Mean, smallest and largest average over seeds for each setting"
+    df = pd.DataFrame(rows); df['average'] = df.average.astype(float)
+    g = df.groupby([k for k in keys if k in df], dropna=False).average
+    return g.agg(['mean','min','max','count']).sort_values('mean', ascending=False).round(2)
+
+@call_parse
+def main(
+    data:Path=None,                   # folder with pretrain.csv and tasks/
+    passes:float=5,                   # passes over the pre-training clips
+    seeds:int=1,                      # seeds 0 … seeds-1
+    out:Path=Path('ablation.csv'),    # one row a run; rows that are there are not run again
+    split:str='valid',                # probes report on this split: choose on 'valid', report once on 'test'
+    lr:float=3e-4,                    # largest learning rate of the cycle
+    grid:bool=False,                  # all combinations of the switches instead of one at a time
+    base:str='{}',                    # json of settings that all runs share, e.g. '{"d":512}'
+    switch:Annotated[str, "a setting and its values, 'setting=value|value …'; may be given several times", dict(nargs='*', action='extend')]=[],
+):
+    "Train and probe SLICER under changed settings"
+    if data is None: raise CliError('--data is missing: the folder with pretrain.csv and tasks/')
+    data = Path(data); ts = tasks(data); out = Path(out)
+    cfg = dict(passes=int(passes), lr=lr, **json.loads(base))
+    runs = plan(cfg, switch, grid)
+    keys = list(dict.fromkeys(k for r in runs for k in r))
+    for seed in range(seeds):
+        for r in runs:
+            if done(read_rows(out), r, seed, split): continue
+            print({**r, 'seed':seed}, flush=True)
+            res = row(data, ts, r, seed, split)
+            append_row(out, res)
+            print({k:v for k,v in res.items() if k not in r}, flush=True)
+    print(table(read_rows(out), keys).to_string())

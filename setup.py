@@ -1,0 +1,18 @@
+"Everything about the package stands in settings.ini; this file hands it to setuptools"
+from configparser import ConfigParser
+from pathlib import Path
+from setuptools import setup, find_packages
+
+here = Path(__file__).parent
+ini = ConfigParser(delimiters=['='])
+ini.read(here/'settings.ini', encoding='utf-8')
+cfg = ini['DEFAULT']
+
+setup(
+    name=cfg['lib_name'], version=cfg['version'], description=cfg['description'], keywords=cfg['keywords'],
+    author=cfg['author'], license=cfg['license'],
+    long_description=(here/'README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
+    packages=find_packages(include=[cfg['lib_name']]), include_package_data=True,
+    python_requires=f">={cfg['min_python']}", install_requires=cfg['requirements'].split(),
+    extras_require=dict(dev=cfg['dev_requirements'].split()),
+    entry_points=dict(console_scripts=cfg['console_scripts'].split(), nbdev=[f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"]))
