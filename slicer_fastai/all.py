@@ -8,3 +8,6 @@ from .callback import *
 from .data import *
 from .learner import *
 from .evaluate import *
+from .interpret import *
+from .supervised import *
+from .sounds import *

@@ -44,6 +44,13 @@ def front_end(
 class SlicerDataLoaders(DataLoaders):
     "`DataLoaders` of log-mel spectrograms of windows of audio files, with or without labels"
     @classmethod
+    @delegates(DataLoaders.from_dblock)
+    def from_dblock(cls, dblock, source, **kwargs):
+        "From a `DataBlock` whose first block is an `AudioSpecBlock`; all other factories end here"
+        dls = dblock.dataloaders(source, **kwargs)
+        return cls(*dls.loaders, path=dls.path, device=dls.device)
+
+    @classmethod
     @delegates(AudioSpecBlock)
     def from_lists(cls,
         path,                    # where models and exports go

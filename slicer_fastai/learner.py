@@ -79,6 +79,12 @@ class SlicerLearner(Learner):
         "The student's encoder: what pre-training is for"
         return get_model(self.model).encoder
 
+    def freeze_to(self, n):
+        "As fastai's; gradients left over from an earlier fit are dropped, or weight decay would go on shrinking frozen layers"
+        super().freeze_to(n)
+        for p,*_ in self.opt.all_params(with_grad=True):
+            if not p.requires_grad: p.grad = None
+
 def slicer_splitter(m):
     "Parameter groups: the encoder, the heads"
     return [params(m.student.encoder), params(m.student.instance)+params(m.student.cluster)]

@@ -1,0 +1,230 @@
+"What is wrong with data or arguments is said clearly, or does no harm"
+from conftest import *
+import soundfile as sf, subprocess, sys, textwrap
+
+def fit(d, n=1, bs=4, learner={}, **kwargs):
+    dls = SlicerDataLoaders.from_folder(d, bs=bs, device='cpu', **{'num_workers':0, 'valid_pct':.2, **kwargs})
+    learn = SlicerLearner(dls, arch_kwargs=encoder_kw, **{**model_kw, **learner})
+    quiet(learn, learn.fit, n, 1e-3)
+    assert len(losses(learn)) and losses(learn).isfinite().all(), 'a loss is no number'
+    assert all(np.isfinite(v) for v in learn.recorder.values[-1])
+    assert all(v.isfinite().all() for v in state(learn.model).values() if v.is_floating_point())
+    return learn
+
+def spoil(f): f.write_bytes(b'RIFF....WAVEnot a sound'); return f
+
+def first_of_training(d): return SlicerDataLoaders.from_folder(d, bs=4, num_workers=0, device='cpu', valid_pct=.2).train_ds.items[0]
+
+def skips(ws, name): return [str(w.message) for w in ws if name in str(w.message)]
+
+# --- files ---
+
+def test_empty_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match='no file at all'): fit(tmp_path)
+
+def test_no_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match='nowhere'): fit(tmp_path/'nowhere')
+
+def test_folder_without_audio(tmp_path):
+    for n in ('a.txt','b.txt','c.m4a'): (tmp_path/n).write_text('x')
+    with pytest.raises(FileNotFoundError, match='2 .txt, 1 .m4a') as e: fit(tmp_path)
+    assert str(tmp_path) in str(e.value)
+
+@pytest.mark.parametrize('place', [1,5,-1])
+def test_one_corrupt_file(folder, place, recwarn):
+    "Training goes on; one warning in two epochs, with the file's name"
+    d = folder()
+    f = spoil(SlicerDataLoaders.from_folder(d, bs=4, num_workers=0, device='cpu', valid_pct=.2).train_ds.items[place])
+    learn = fit(d, n=2)
+    assert learn.model.queue_count==2*2*2*4
+    assert len(skips(recwarn, str(f)))==1, skips(recwarn, str(f))
+
+def test_corrupt_file_in_the_validation_set(folder, recwarn):
+    d = folder()
+    f = spoil(SlicerDataLoaders.from_folder(d, bs=4, num_workers=0, device='cpu', valid_pct=.2).valid_ds.items[0])
+    fit(d)
+    assert len(skips(recwarn, str(f)))==1
+
+def test_corrupt_file_comes_first(folder):
+    "The first clip of the training set is the one fastai tries transforms on"
+    d = folder()
+    f = spoil(first_of_training(d))
+    learn = fit(d)
+    assert len(learn.dls.train_ds) in (9,10)
+
+def test_corrupt_file_comes_first_with_labels(folder):
+    d = folder(); spoil(first_of_training(d))
+    fit(d, label_func=lambda f: f.stem[0])
+
+def test_corrupt_file_with_workers(folder, tmp_path):
+    "Two workers, two epochs: stderr names the file once"
+    d = folder(); f = spoil(SlicerDataLoaders.from_folder(d, bs=4, num_workers=0, device='cpu', valid_pct=.2).train_ds.items[5])
+    code = f'''
+        import torch; torch.set_num_threads(1)
+        from slicer_fastai.all import *
+        dls = SlicerDataLoaders.from_folder({str(d)!r}, bs=4, num_workers=2, device='cpu', valid_pct=.2)
+        learn = SlicerLearner(dls, arch_kwargs=dict(d=32, width=8), dim=16, n_clusters=8, hidden=32)
+        with learn.no_bar(): learn.fit(2, 1e-3)
+        assert all(l.isfinite() for l in learn.recorder.losses), 'loss'
+        assert learn.model.queue_count==32, 'queue'
+    '''
+    res = subprocess.run([sys.executable, '-c', textwrap.dedent(code)], capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert res.returncode==0, res.stderr[-2000:]
+    assert res.stderr.count(f'skipped: {f}')==1, res.stderr
+
+def test_all_files_corrupt(folder):
+    d = folder(6)
+    for f in d.iterdir(): spoil(f)
+    with pytest.raises(Exception) as e: fit(d)
+    assert 'could be read' in str(e.value) or 'wav' in str(e.value), f'says only {e.value!r}'
+
+def test_one_corrupt_file_must_not_empty_the_only_batch(folder):
+    "One batch an epoch, one clip of it unreadable: fastai drops the incomplete batch, so nothing would be trained"
+    d = folder()
+    spoil(SlicerDataLoaders.from_folder(d, bs=4, num_workers=0, device='cpu', valid_pct=.2).train_ds.items[5])
+    fit(d, bs=64)
+
+def test_verify_names_it(folder):
+    d = folder(3); f = spoil(d/'01.wav')
+    v = verify_audio(d)
+    assert v.file.tolist()==[str(f)] and v.reason[0] and v.remedy[0]
+
+def test_embed_names_the_corrupt_file(folder):
+    d = folder(); learn = fit(d); f = spoil(d/'03.wav')
+    with pytest.raises(AudioReadError, match='03.wav'): learn.embed(get_audio_files(d), n_workers=1)
+
+@pytest.mark.parametrize('dur', [.94, .2, .03, 1/16000])
+def test_clips_shorter_than_the_window(folder, dur):
+    d = folder(dur=dur)
+    learn = fit(d)
+    e = learn.embed(get_audio_files(d), n_workers=1)
+    assert e.shape==(12,32) and np.isfinite(e).all()
+    fit(d, pad='repeat')
+
+def test_short_and_long_clips_together(folder):
+    d = folder(6, .3)
+    for f in list(d.iterdir()): f.rename(f.with_stem('s'+f.stem))
+    fit(folder(6, 2.))
+
+def test_digital_silence(folder):
+    d = folder(gain=0.)
+    learn = fit(d)
+    assert learn.encoder.norm.std>0
+    assert np.isfinite(learn.embed(get_audio_files(d), n_workers=1)).all()
+
+def test_some_silent_files(folder):
+    d = folder()
+    for i in (1,4,7): sf.write(d/f'{i:02d}.wav', np.zeros(19200), 16000)
+    fit(d); fit(d, level=None); fit(d, level='peak')
+
+def test_stereo_441(folder, tmp_path):
+    "Stereo at 44.1 kHz gives the log-mels of the same sound, mono, resampled"
+    d = folder(6, 1.5, 44100, 2)
+    learn = fit(d)
+    f = get_audio_files(d)[0]
+    x,_ = sf.read(f)
+    import scipy.signal
+    y = scipy.signal.resample_poly(x.mean(1), 160, 441)[:16000]
+    z = read_window(f, 1., start=0.)
+    assert np.abs(y-z)[200:-200].max()<2e-3*np.abs(y).max()
+    a,b = [LogMel()(torch.from_numpy(o.astype(np.float32))[None])[0,:60].as_subclass(Tensor)[:,4:-4] for o in (y,z)]
+    assert (a-b).abs().max()<.05
+    assert learn.dls.one_batch()[0].shape[1:]==(1,64,96)
+
+def test_mixed_formats(folder):
+    d = folder()
+    for i,(sr,ch,ext) in enumerate([(8000,1,'wav'),(48000,2,'flac'),(22050,1,'ogg'),(44100,6,'wav'),(11025,2,'aiff')]):
+        x = np.random.default_rng(i).normal(size=(sr,ch))*.1
+        sf.write(d/f'x{i}.{ext}', x, sr)
+    fit(d)
+
+def test_nan_in_a_file(folder, recwarn):
+    d = folder(); sf.write(d/'05.wav', np.full(19200, np.nan, np.float32), 16000, subtype='FLOAT')
+    fit(d)
+    assert skips(recwarn, '05.wav')
+
+# --- sizes ---
+
+def test_batch_larger_than_the_data_set(folder):
+    with pytest.warns(UserWarning, match='64.*10 training clips'): learn = fit(folder(), bs=64)
+    assert learn.dls.bs==10 and len(losses(learn))==1
+
+def test_batch_of_one(folder):
+    learn = fit(folder(), bs=1)
+    assert len(losses(learn))==10
+
+@pytest.mark.parametrize('n', [1,2,3,4,5,6])
+def test_few_files(folder, n):
+    "They train, or the error says how many are needed and of what"
+    d = folder(n)
+    try: fit(d, bs=2)
+    except ValueError as e:
+        assert n<6, e
+        assert 'is needed' in str(e) or 'kmix_clusters' in str(e), f'{n} files: {e}'
+
+def test_few_files_without_kmix(folder):
+    learn = fit(folder(3), bs=2, learner=dict(tfms='mixup crop'))
+    assert len(losses(learn))==1
+
+# --- arguments ---
+
+@pytest.mark.parametrize('arch,near', [('resnet81','resnet18'), ('convnxt_atto','convnext_atto'), ('audiont','audiontt'), ('AudioNTT','audiontt')])
+def test_unknown_arch(loaders, arch, near):
+    with pytest.raises(ValueError, match=near) as e: SlicerLearner(loaders(), arch)
+    assert arch in str(e.value)
+
+def test_arch_unlike_anything(loaders):
+    with pytest.raises(ValueError, match='qqqqqqqq.*list_models'): SlicerLearner(loaders(), 'qqqqqqqq')
+
+@pytest.mark.parametrize('kw', [dict(tfms='crop flip'), dict(mix_domain='linear'), dict(cluster_target='both'), dict(teacher_bn='none'), dict(arch_kwargs=dict(pool='sum'))])
+def test_wrong_choice_is_named(loaders, kw):
+    name,value = next(iter(kw.items()))
+    if isinstance(value, dict): name,value = next(iter(value.items()))
+    with pytest.raises(ValueError, match=f"^{name}=") as e: SlicerLearner(loaders(), **{**model_kw, **kw})
+    assert value in str(e.value)
+
+@pytest.mark.parametrize('kw', [dict(ratio=1.5), dict(ratio=-.1), dict(temp=0.), dict(temp_c=0.), dict(momentum=1.5), dict(momentum=-.1), dict(queue_size=0), dict(bank_size=0), dict(kmix_clusters=0), dict(top_k=0), dict(dim=0), dict(n_clusters=0)])
+def test_number_out_of_range_is_named(loaders, kw):
+    "An error with the argument's name when the learner is made: no NaN, no training without effect, no riddle three calls deeper"
+    name = next(iter(kw))
+    with pytest.raises(ValueError, match=name): SlicerLearner(loaders(), arch_kwargs=encoder_kw, **{**model_kw, **kw})
+
+@pytest.mark.parametrize('kw', [dict(level='loud'), dict(pad='mirror'), dict(pad_mode='wrap'), dict(duration=0.), dict(duration=-1.), dict(sr=0), dict(f_min=9000.), dict(n_mels=0), dict(hop_length=0), dict(bs=0)])
+def test_wrong_front_end_is_named(loaders, kw):
+    "… when the loaders are made, not in a worker"
+    name = next(iter(kw))
+    with pytest.raises(ValueError, match=name): loaders(**kw)
+
+def test_f_max_above_nyquist(loaders):
+    with pytest.raises(ValueError, match='f_max=7800.*8000'): loaders(sr=8000)
+
+def test_window_too_short_for_reflection(loaders, tiny):
+    with pytest.raises(ValueError, match='n_fft'): tiny(dls=loaders(duration=.03))
+    dls = loaders(duration=.03, pad_mode='constant')
+    assert dls.one_batch()[0].shape==(8,1,64,4)
+
+def test_unknown_argument(loaders):
+    with pytest.raises(TypeError, match='frob'): SlicerLearner(loaders(), frob=1)
+    with pytest.raises(TypeError, match='frob'): loaders(frob=1)
+
+def test_labels_that_do_not_fit(loaders, files):
+    with pytest.raises(ValueError, match='label'): loaders(files[:9], labels=['a','b'])
+
+def test_loaders_without_a_front_end():
+    dls = DataLoaders.from_dsets(torch.randn(8,1,64,96), torch.randn(8,1,64,96), bs=4, device='cpu', num_workers=0)
+    with pytest.raises(ValueError, match='AudioSpecBlock'): SlicerLearner(dls)
+
+def test_bank_of_another_shape():
+    m = Mixup(bank_size=4); m.push(torch.zeros(2,1,64,96))
+    with pytest.raises(ValueError, match='duration'): m.push(torch.zeros(2,1,64,50))
+
+def test_embed_level_is_named(folder):
+    enc = AudioEncoder('audiontt', **encoder_kw)
+    with pytest.raises(ValueError, match='level='): embed(enc, [], level='word')
+    with pytest.raises(ValueError, match='encoder.audio'): embed(enc, ['a.wav'])
+
+def test_embed_of_nothing(tiny):
+    learn = tiny()
+    try: e = learn.embed([])
+    except ValueError as err: assert 'items' in str(err) or 'file' in str(err), f'riddle: {err}'
+    else: assert e.shape==(0,32)
