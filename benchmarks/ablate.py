@@ -6,7 +6,7 @@ PATH holds pretrain.csv (column `files`) and tasks/*.csv (columns path, label, s
 The first run of each seed is the base; then every value of every switch, alone (`--grid`: all combinations). A switch is any argument of
 `SlicerLearner`, of `SlicerDataLoaders`, or one of lr, passes, bs, wd. Runs whose row is in the CSV already are skipped.
 """
-import csv, itertools, json, time, warnings
+import itertools, json, time, warnings, zlib
 from typing import Annotated
 from fastcore.script import call_parse, CliError
 from fastai.basics import *
@@ -36,7 +36,7 @@ def tasks(data):
 
 def probe(encoder, ts, split='valid'):
     "Linear-probe accuracy in % on each task; regularisation is always chosen on the validation clips"
-    return {t:100*linear_probe(encoder, s['train'], s[split], valid=s['valid']) for t,s in ts.items()}
+    return {t:100*linear_probe(encoder, s['train'], s[split], valid=s['valid'], progress=False) for t,s in ts.items()}
 
 DL_ARGS = 'sr duration pad level n_mels bs num_workers'.split()
 
@@ -51,11 +51,12 @@ def train(data, cfg, seed):
         with learn.no_bar(): learn.fit_one_cycle(passes, lr, wd=wd)
     return learn,time.time()-t
 
-def row(data, ts, cfg, seed, split):
+def row(data, ts, cfg, seed, split, keep=None):
     "Train, probe, and say everything about it"
     learn,secs = train(data, cfg, seed)
+    if keep: learn.encoder.save_pretrained(Path(keep)/f'{zlib.crc32(repr((sorted(cfg.items()), seed)).encode()):08x}')
     rec = dict(zip(learn.recorder.metric_names[1:-1], learn.recorder.values[-1])) if cfg['passes'] else {}
-    emb = learn.embed(next(iter(ts.values()))['valid'][0])
+    emb = learn.embed(next(iter(ts.values()))['valid'][0], progress=False)
     z = emb/np.linalg.norm(emb, axis=1, keepdims=True)
     acc = probe(learn.encoder, ts, split)
     return dict(**cfg, seed=seed, clips=cfg['passes']*len(learn.dls.train)*learn.dls.train.bs, **{k:round(v,4) for k,v in rec.items()},
@@ -87,6 +88,7 @@ def main(
     split:str='valid',                # probes report on this split: choose on 'valid', report once on 'test'
     lr:float=3e-4,                    # largest learning rate of the cycle
     grid:bool=False,                  # all combinations of the switches instead of one at a time
+    keep:Path=None,                   # save each run's encoder below this folder
     base:str='{}',                    # json of settings that all runs share, e.g. '{"d":512}'
     switch:Annotated[str, "a setting and its values, 'setting=value|value …'; may be given several times", dict(nargs='*', action='extend')]=[],
 ):
@@ -100,7 +102,7 @@ def main(
         for r in runs:
             if done(read_rows(out), r, seed, split): continue
             print({**r, 'seed':seed}, flush=True)
-            res = row(data, ts, r, seed, split)
+            res = row(data, ts, r, seed, split, keep)
             append_row(out, res)
             print({k:v for k,v in res.items() if k not in r}, flush=True)
     print(table(read_rows(out), keys).to_string())

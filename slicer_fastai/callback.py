@@ -13,7 +13,7 @@ from fastai.callback.fp16 import MixedPrecision
 # %% ../nbs/06_callback.ipynb #264da3b2
 class SLICER(Callback):
     "Two views and the teacher's keys before the batch; EMA after the step; queue and bank after the batch"
-    order = MixedPrecision.order+1
+    order,clean = MixedPrecision.order+1,None
     @property
     def unwrapped(self):
         "The `SlicerModel`, under whatever wraps it"
@@ -30,7 +30,7 @@ class SLICER(Callback):
         if not self.skipped: self.unwrapped.update_teacher()
 
     def after_batch(self):
-        if self.training and len(self.yb):
+        if self.training and self.clean is not None:           # None: an earlier callback cancelled the batch
             self.unwrapped.enqueue(*self.yb[:2])
             self.unwrapped.views.push(self.clean)
         self.clean = None

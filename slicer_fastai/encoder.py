@@ -127,9 +127,14 @@ class AudioEncoder(Module):
     def forward(self,
         x:Tensor,  # log-mels (B, 1, n_mels, frames), in nats as `LogMel` gives them
     )->Tensor: # (B, d)
-        y = self.frames(x)
-        if self.pool=='mean': return y.mean(1)
-        return y.amax(1) if self.pool=='max' else y.amax(1)+y.mean(1)
+        return self.pool_time(self.frames(x))
+
+    def pool_time(self,
+        y:Tensor,  # vectors over time (..., T, d)
+    )->Tensor: # (..., d)
+        "One vector for all time steps: their maximum, mean, or the sum of both"
+        if self.pool=='mean': return y.mean(-2)
+        return y.amax(-2) if self.pool=='max' else y.amax(-2)+y.mean(-2)
 
 # %% ../nbs/03_encoder.ipynb #50f58856
 @patch

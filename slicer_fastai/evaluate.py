@@ -31,7 +31,7 @@ def _windows(fn, duration, sr, pad, max_s):
 def embed(
     encoder:AudioEncoder,  # with its front end in `encoder.audio`
     items,                 # audio files
-    level:str='clip',      # 'clip': one vector a file, the mean over its windows; 'frame': a list of (T, d)
+    level:str='clip',      # 'clip': one vector a file, pooled over the frames of all its windows; 'frame': a list of (T, d)
     bs:int=64,             # files read at a time
     max_s:float=30.,       # seconds of each file; None: all
     progress:bool=None,    # progress bar; default: from 500 files on
@@ -49,9 +49,9 @@ def embed(
         for i in progress_bar(range(0, len(items), bs), display=ifnone(progress, len(items)>=500), leave=False):
             ws = parallel(read, items[i:i+bs], n_workers=ifnone(n_workers, defaults.cpus), threadpool=True, progress=False)
             x = torch.cat(list(ws)).to(dev)
-            y = torch.cat([(encoder if level=='clip' else encoder.frames)(front((AudioTensor(b, sr=a['sr']),))[0]) for b in x.split(256)]).float().cpu()
-            y = y.split([len(w) for w in ws])
-            res += [o.mean(0).numpy() if level=='clip' else o.flatten(0,1).numpy() for o in y]
+            y = torch.cat([encoder.frames(front((AudioTensor(b, sr=a['sr']),))[0]) for b in x.split(256)]).float()
+            y = [o.flatten(0,1) for o in y.split([len(w) for w in ws])]                  # (T of all windows, d) for each file
+            res += [(encoder.pool_time(o) if level=='clip' else o).cpu().numpy() for o in y]
     finally: encoder.train(mode)
     return np.stack(res) if level=='clip' else res
 

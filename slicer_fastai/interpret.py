@@ -21,6 +21,7 @@ from sklearn.manifold import TSNE
 @torch.no_grad()
 def show_views(self:SlicerLearner,
     n:int=3,       # clips
+    axs=None,      # axes (n, columns); default: new ones
     figsize=None,  # default: 2.6 × 2 inches a picture
     **kwargs       # to `AudioSpectrogram.show`
 )->np.ndarray: # the axes (n, columns)
@@ -36,7 +37,7 @@ def show_views(self:SlicerLearner,
     cols = [('clip', x, None)]
     if partner: cols.append(('mixed in', partner[0][:len(x)], partner[1]))
     cols += [('view 1', v[:len(x)], None), ('view 2', v[len(x):], None)]
-    fig,axs = plt.subplots(len(x), len(cols), figsize=ifnone(figsize, (2.6*len(cols), 2*len(x))), squeeze=False, constrained_layout=True)
+    if axs is None: axs = plt.subplots(len(x), len(cols), figsize=ifnone(figsize, (2.6*len(cols), 2*len(x))), squeeze=False, constrained_layout=True)[1]
     for j,(name,o,a) in enumerate(cols):
         for i in range(len(x)): spec(o[i]).show(ax=axs[i,j], title=name if a is None else f'{name}: {a[i]:.0%}', **kwargs)
     return axs
@@ -90,6 +91,11 @@ def _clips(dls, n, seed=42):
     return fs if len(fs)<=n else fs[np.random.default_rng(seed).permutation(len(fs))[:n].tolist()]
 
 # %% ../nbs/11_interpret.ipynb #187eaf3d
+def _spec(fn, audio):
+    "The middle window of a file as an `AudioSpectrogram`"
+    w = pad_to(read_window(fn, audio['duration'], audio['sr']), round(audio['duration']*audio['sr']), audio['pad'])
+    return front_end(**audio)((AudioTensor(torch.from_numpy(w)[None,None], sr=audio['sr']),))[0][0]
+
 @patch
 @torch.no_grad()
 def plot_clusters(self:SlicerLearner,
@@ -106,13 +112,32 @@ def plot_clusters(self:SlicerLearner,
     p = m.student.cluster(h).softmax(1).cpu(); m.train(mode)
     used = p.argmax(1).bincount(minlength=p.shape[1])
     top = used.argsort(descending=True)[:min(n, int((used>0).sum()))].tolist()
-    front,rows = front_end(**a),[]
+    rows = []
     best = [p[:,c].masked_fill(p.argmax(1)!=c, -1).topk(min(k, int(used[c]))).indices.tolist() for c in top]
     fig,axs = plt.subplots(len(top), k, figsize=ifnone(figsize, (2.6*k, 2*len(top))), squeeze=False, constrained_layout=True)
     for ax in axs.flat: ax.axis('off')
     for c,idx,row in zip(top, best, axs):
         for i,ax in zip(idx, row):
-            w = pad_to(read_window(files[i], a['duration'], a['sr']), round(a['duration']*a['sr']), a['pad'])
-            ax.axis('on'); front((AudioTensor(torch.from_numpy(w)[None,None], sr=a['sr']),))[0][0].show(ax=ax, title=f'{c}: {Path(files[i]).stem[:18]}', **kwargs)
+            ax.axis('on'); _spec(files[i], a).show(ax=ax, title=f'{c}: {Path(files[i]).stem[:18]}', **kwargs)
         rows.append((c, int(used[c]), [str(files[i]) for i in idx]))
     return pd.DataFrame(rows, columns=['cluster','clips','files'])
+
+# %% ../nbs/11_interpret.ipynb #69ff68ce
+@patch
+def show_results(self:SlicerLearner,
+    ds_idx:int=1,  # 1: validation set, 0: training set
+    max_n:int=3,   # clips
+    k:int=3,       # neighbours of each
+    max_clips:int=500, # clips among which neighbours are sought
+    figsize=None, **kwargs
+)->pd.DataFrame: # each clip's file, its neighbours' files and their cosine similarity
+    "Clips and their nearest neighbours by the encoder"
+    files = L(o[0] if isinstance(o, tuple) else o for o in self.dls[ds_idx].items)[:max_clips]
+    emb = self.embed(files); emb = emb/np.linalg.norm(emb, axis=1, keepdims=True)
+    sim = emb@emb.T; np.fill_diagonal(sim, -2)
+    n,k = min(max_n, len(files)),min(k, len(files)-1)
+    near = (-sim[:n]).argsort(1)[:,:k]
+    shown = [(i,[i,*near[i]]) for i in range(n)]
+    title = lambda i,j: Path(files[j]).stem[:18] + ('' if i==j else f' ({sim[i,j]:.2f})')
+    spec_grid([_spec(files[j], self.encoder.audio) for i,js in shown for j in js], [title(i,j) for i,js in shown for j in js], k+1, figsize, **kwargs)
+    return pd.DataFrame([(str(files[i]), [str(files[j]) for j in js[1:]], [round(float(sim[i,j]),3) for j in js[1:]]) for i,js in shown], columns=['file','neighbours','similarity'])

@@ -22,7 +22,7 @@ def instance_loss(
     pos = (q*k).sum(1, keepdim=True)/temp
     bias = q.new_zeros(len(queue))
     if n is not None: bias = bias.masked_fill(torch.arange(len(queue), device=q.device)>=n, -torch.inf)
-    neg = torch.addmm(bias, q, queue.T, alpha=1/temp)
+    with torch.autocast(q.device.type, enabled=False): neg = torch.addmm(bias, q, queue.T, alpha=1/temp)
     return (torch.cat([pos,neg], 1).logsumexp(1)-pos[:,0]).mean()
 
 # %% ../nbs/04_loss.ipynb #f858df61
@@ -34,7 +34,7 @@ def cluster_loss(
     "Cross-entropy of finding each cluster's column in the other view (Contrastive Clustering, arXiv 2009.09687; SLICER's L_C)"
     C = y1.shape[1]
     z = F.normalize(torch.cat([y1,y2], 1).float().T, dim=1)
-    sim = (z@z.T/temp).fill_diagonal_(-torch.inf)
+    with torch.autocast(z.device.type, enabled=False): sim = (z@z.T/temp).fill_diagonal_(-torch.inf)
     return F.cross_entropy(sim, torch.arange(2*C, device=z.device).roll(C))
 
 # %% ../nbs/04_loss.ipynb #e39a3c6e
@@ -42,4 +42,5 @@ def assignment_entropy(
     y:Tensor,  # cluster probabilities (N, C)
 )->Tensor: # scalar, nats, 0…ln C
     "Entropy of the mean assignment: ln C if all clusters are used alike, 0 if one takes all"
-    return torch.special.entr(y.float().mean(0)).sum()
+    p = y.float().mean(0)
+    return -(p*p.clamp_min(torch.finfo(p.dtype).tiny).log()).sum()     # torch's `entr` has an infinite gradient at 0

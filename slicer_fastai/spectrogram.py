@@ -54,7 +54,7 @@ class AudioSpectrogram(TensorBase):
         ax = ifnone(ctx, ax) or plt.subplots(figsize=figsize)[1]
         x = self.as_subclass(Tensor).detach().cpu().float().squeeze()*(10/math.log(10))
         ax.imshow(x, origin='lower', aspect='auto', cmap=cmap, vmin=float(x.max())-db_range, extent=(0, self.duration, 0, len(x)), **kwargs)
-        hz = tensor([h for h in (125,250,500,1000,2000,4000,8000) if self.f_min<h<self.f_max])
+        hz = tensor([h for h in (500,1000,2000,4000,8000,16000) if self.f_min<h<self.f_max])
         lo,hi = hz_to_mel([self.f_min, self.f_max])
         ax.set_yticks((hz_to_mel(hz)-lo)/(hi-lo)*(len(x)+1)-.5, [f'{h//1000}k' if h>=1000 else str(int(h)) for h in hz.tolist()])
         ax.set(xlabel='s', ylabel='Hz', title=title)

@@ -38,8 +38,8 @@ def loaders(files, tmp_path):
 def tiny(loaders):
     "A maker of tiny learners, the same each time: 4 batches an epoch"
     def make(dls=None, arch='audiontt', seed=0, **kwargs):
-        set_seed(seed)
         dls = ifnone(dls, loaders())
+        set_seed(seed)
         if arch=='audiontt': kwargs.setdefault('arch_kwargs', encoder_kw)
         return SlicerLearner(dls, arch, **{**model_kw, **kwargs})
     return make
@@ -56,6 +56,17 @@ def folder(tmp_path):
             sf.write(d/f'{i:02d}.wav', gain*x/abs(x).max(), sr)
         return d
     return make
+
+@pytest.fixture
+def told(tmp_path):
+    "A function: the warnings so far, as a user sees them, from all processes"
+    log = tmp_path/'warnings.txt'; log.touch()
+    def note(message, category, filename, lineno, file=None, line=None):
+        with open(log, 'a') as f: f.write(str(message).replace('\n',' ')+'\n')
+    with warnings.catch_warnings():
+        warnings.simplefilter('default')
+        warnings.showwarning = note
+        yield lambda s: [l for l in log.read_text().splitlines() if s in l]
 
 def state(m):
     "A copy of all parameters and buffers"

@@ -43,22 +43,24 @@ def test_fit_one_cycle_and_a_second_fit(tiny):
     assert torch.equal(before['queue'][:128], learn.model.queue[:128])
     assert len(learn.cbs.filter(lambda o: isinstance(o, SLICER)))==1 and losses(learn).isfinite().all()
 
-@pytest.mark.slow
-def test_it_learns(tiny, loaders, files):
-    "A few epochs: instance loss falls well below chance"
-    learn = tiny(dls=loaders(files, bs=16), cluster_weight=0.)
-    quiet(learn, learn.fit_one_cycle, 6, 3e-3)
-    names = learn.recorder.metric_names[1:-1]
-    last = dict(zip(names, learn.recorder.values[-1]))
-    first = dict(zip(names, learn.recorder.values[0]))
-    assert last['instance']<.75*last['chance'] and last['instance']<first['instance'] and last['train_loss']<first['train_loss']
+def test_a_batch_can_be_learned(tiny):
+    "Same two views again and again: the loss falls far below where it began, and below chance"
+    learn = tiny(queue_size=64)
+    m,x = learn.model.train(),learn.dls.one_batch()[0]
+    m.enqueue(unit(64,16), unit(0,16))
+    v = m.views(x); ks = m.targets(*v)
+    opt,seen = torch.optim.Adam(m.student.parameters(), 3e-3),[]
+    for _ in range(25):
+        m.loss(m(*v), *ks).backward(); opt.step(); opt.zero_grad()
+        seen.append(float(m.parts['instance']))
+    assert max(seen[-5:])<.5*seen[0] and max(seen[-5:])<.5*math.log(65)
 
 @pytest.mark.parametrize('when', ['before_batch','after_pred','after_loss','before_step','after_step','after_batch'])
 def test_fit_after_an_interrupt(tiny, when):
     learn = tiny(queue_size=1000)
     with pytest.raises(KeyboardInterrupt): quiet(learn, learn.fit, 1, 1e-3, cbs=Stop(when=when))
     n = int(learn.model.queue_count)
-    assert n==(48 if when=='after_batch' and SLICER.order<Stop.order else 32)
+    assert n==32                                                            # the broken batch left nothing
     trained(learn)
     assert learn.model.queue_count==n+64
     quiet(learn, learn.validate); learn.export('x.pkl')
@@ -103,7 +105,7 @@ def test_summary(tiny):
 
 @pytest.mark.parametrize('verb', ['summary','get_preds','validate','fit','lr_find'])
 def test_verbs_warn_of_nothing_of_ours(tiny, verb, recwarn):
-    learn = tiny(dls=None)
+    learn = tiny()
     kw = dict(fit=dict(n_epoch=1), lr_find=dict(num_it=8, show_plot=False)).get(verb, {})
     quiet(learn, getattr(learn, verb), **kw)
     ours = [str(w.message) for w in recwarn if issubclass(w.category, UserWarning)]
@@ -262,8 +264,8 @@ def test_labelled_loaders_train_too(tiny, loaders, files):
     quiet(learn, learn.lr_find, num_it=8, show_plot=False)
 
 def test_label_func_on_a_folder(tiny, sounds, tmp_path):
-    dls = SlicerDataLoaders.from_folder(sounds, label_func=parent_label, bs=24, num_workers=0, device='cpu', path=None) if False else \
-          SlicerDataLoaders.from_folder(sounds, label_func=parent_label, bs=24, num_workers=0, device='cpu')
+    dls = SlicerDataLoaders.from_folder(sounds, label_func=parent_label, bs=48, num_workers=0, device='cpu')
+    assert len(dls.vocab)==18 and len(dls.train_ds)==98
     trained(tiny(dls=dls, path=tmp_path))
 
 def test_labels_change_nothing(tiny, loaders, files):

@@ -1,0 +1,28 @@
+"Render README.md from nbs/index.ipynb with nbconvert (plain pip, no Quarto). `--check`: fail if README.md is not what it would write."
+import re, sys
+from pathlib import Path
+import nbformat
+from nbconvert import MarkdownExporter
+
+root = Path(__file__).parents[1]
+
+def render():
+    "README.md's text and its pictures {path: bytes}"
+    nb = nbformat.read(root/'nbs/index.ipynb', 4)
+    nb.cells = [c for c in nb.cells if not re.match(r'#\|\s*hide', c.source)]
+    for c in nb.cells:                                        # tables as pictures of text go; tables and images stay
+        for o in c.get('outputs', []):
+            if 'image/png' in o.get('data', {}): o.data.pop('text/plain', None)
+        c['outputs'] = [o for o in c.get('outputs', []) if o.get('output_type')!='stream' and set(o.get('data', {}))-{'text/plain'}] if c.cell_type=='code' else []
+        if c.cell_type!='code': del c['outputs']
+    text,res = MarkdownExporter().from_notebook_node(nb, resources=dict(unique_key='index', output_files_dir='nbs/images'))
+    text = re.sub(r'<style.*?</style>|<div>|</div>', '', text, flags=re.S)
+    return re.sub(r'\n{3,}', '\n\n', text).strip()+'\n', res['outputs']
+
+text,pics = render()
+if '--check' in sys.argv:
+    ok = (root/'README.md').read_text()==text and all((root/k).exists() and (root/k).read_bytes()==v for k,v in pics.items())
+    sys.exit(0 if ok else 'README.md is not rendered from nbs/index.ipynb: run python .ci/readme.py')
+(root/'nbs/images').mkdir(exist_ok=True)
+for k,v in pics.items(): (root/k).write_bytes(v)
+(root/'README.md').write_text(text)
