@@ -1,7 +1,7 @@
 "What the tests share: a few sounds, tiny learners, and ways to look at them"
-import pytest, torch, warnings
+import matplotlib, pytest, torch, warnings
 import numpy as np
-warnings.filterwarnings('ignore', message='.*torch.jit.script.*')
+matplotlib.use('agg')
 from fastai.callback.all import *
 from fastai.basics import *
 from slicer_fastai.all import *
@@ -12,6 +12,9 @@ for o in [o for o in globals() if o.startswith('test')]: del globals()[o]     # 
 hypothesis.settings.register_profile('tiny', max_examples=20, deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile('tiny')
 default_device(False)
+
+def pytest_configure(config):
+    for w in ('DeprecationWarning','FutureWarning'): config.addinivalue_line('filterwarnings', f'ignore::{w}')   # other libraries' affairs
 
 encoder_kw = dict(d=32, width=8)
 model_kw = dict(dim=16, n_clusters=8, hidden=32)
