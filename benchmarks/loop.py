@@ -19,7 +19,7 @@ def bare_epoch(learn):
     for b in learn.dls.train:
         x = b[0].as_subclass(Tensor)
         v = m.views(x)
-        ks = m.targets(*v)
+        ks = m.teach(*v)
         m.loss(m(*v), *ks).backward()
         opt.step(); opt.zero_grad()
         m.update_teacher(); m.enqueue(*ks); m.views.push(x)

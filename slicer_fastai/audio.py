@@ -13,6 +13,7 @@ from fasttransform import Transform, DisplayedTransform
 from fastprogress import progress_bar
 from IPython.display import Audio, display
 import soundfile as sf, soxr, random
+from zlib import crc32
 
 # %% ../nbs/00_audio.ipynb #5ec4080d
 class AudioTensor(TensorBase):
@@ -151,8 +152,10 @@ class ReadAudio(DisplayedTransform):
         pos:float=0.5,        # where the window lies when not training, 0 (first) to 1 (last)
         skip:bool=True,       # skip unreadable files with a warning; False: raise `AudioReadError`
     ):
+        if duration is not None and duration<=0: raise ValueError(f'duration={duration}: seconds, more than 0')
+        if pad not in ('zero','repeat'): raise ValueError(f"pad={pad!r}: use 'zero' or 'repeat'")
         store_attr()
-        self.train,self.n_bad = False,0
+        self.train,self.told = False,torch.zeros(3, dtype=torch.int64).share_memory_()  # hashes of the files told of; workers share them
 
     def __call__(self, x, split_idx=None, **kwargs):
         self.train = split_idx==0
@@ -167,15 +170,17 @@ class ReadAudio(DisplayedTransform):
         return AudioTensor(torch.from_numpy(pad_to(x, round(self.duration*self.sr), self.pad))[None], sr=self.sr)
 
     def _warn(self, e):
-        self.n_bad += 1
-        if self.n_bad<=3: warnings.warn(f'skipped: {e}' + ('; further ones are skipped in silence' if self.n_bad==3 else ''))
+        h,n = crc32(str(e.fn).encode())+1,int((self.told!=0).sum())
+        if n==3 or (self.told==h).any(): return
+        self.told[n] = h
+        warnings.warn(f'skipped: {e}' + ('; further ones are skipped in silence' if n==2 else ''))
 
 # %% ../nbs/00_audio.ipynb #4e97cf40
 class NormalizeLevel(DisplayedTransform):
     "Scale each waveform of a batch to the same level; silence stays silent"
     order = 10
     def __init__(self,
-        level:str='rms',        # what is equalised: 'rms' over the samples that aren't 0, or 'peak'
+        level:str='peak',       # what is equalised: 'peak', or 'rms' over the samples that aren't 0
         db:float=-20.,          # the level wanted, in dB re full scale
         max_gain:float=60.,     # never amplify by more dB than this
     ):

@@ -20,9 +20,9 @@ class SLICER(Callback):
         return get_model(self.learn.model)
 
     def before_batch(self):
-        self.clean = self.xb[0]
+        self.clean,self.seen = self.xb[0],True
         v = self.unwrapped.views(self.clean)
-        self.learn.xb,self.learn.yb = v,self.unwrapped.targets(*v)
+        self.learn.xb,self.learn.yb = v,self.unwrapped.teach(*v)
 
     def before_step(self): self.skipped = False
     def after_cancel_step(self): self.skipped = True        # float16 overflow: the optimiser did nothing
@@ -34,6 +34,10 @@ class SLICER(Callback):
             self.unwrapped.enqueue(*self.yb[:2])
             self.unwrapped.views.push(self.clean)
         self.clean = None
+
+    def before_train(self): self.seen = False
+    def after_train(self):
+        if not self.seen: raise ValueError(f'no batch in this epoch: fewer clips could be read than one batch of bs={self.dls.bs} holds; use a smaller bs')
 
 # %% ../nbs/06_callback.ipynb #1f386f10
 class LossPart(Metric):

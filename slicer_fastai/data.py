@@ -18,7 +18,7 @@ def AudioSpecBlock(
     sr:int=16000,          # sample rate in hertz
     duration:float=0.95,   # window in seconds (SLICER: 0.95)
     pad:str='zero',        # shorter clips: 'zero' (SLICER) or 'repeat'
-    level:str='rms',       # bring each window to one level: 'rms', 'peak', or None as SLICER
+    level:str='peak',      # bring each window to one level: 'rms', 'peak', or None as SLICER
     skip:bool=True,        # skip unreadable files with a warning; False: raise
     **kwargs
 )->TransformBlock:
@@ -28,19 +28,25 @@ def AudioSpecBlock(
 
 def audio_config(dls)->dict:
     "The settings of the front end found in `dls`, enough to build it again"
-    read = first(f for tl in dls.train_ds.tls for f in tl.tfms.fs if isinstance(f, ReadAudio))
+    read = first(f for tl in getattr(dls.train_ds, 'tls', []) for f in tl.tfms.fs if isinstance(f, ReadAudio))
     find = lambda t: first(f for f in dls.train.after_batch.fs if isinstance(f, t))
     lvl,mel = find(NormalizeLevel),find(LogMel)
     if read is None or mel is None: raise ValueError('these DataLoaders hold no AudioSpecBlock (ReadAudio … LogMel): build them with SlicerDataLoaders or AudioSpecBlock')
     return dict(duration=read.duration, pad=read.pad, level=lvl and lvl.level, **mel.cfg)
 
 def front_end(
-    duration=None, pad=None, level='rms', **logmel
+    duration=None, pad=None, level='peak', **logmel
 )->Pipeline: # AudioTensor batch (B, 1, samples) → AudioSpectrogram batch
     "The device's part of the front end, from the settings of `audio_config`"
     return Pipeline(([NormalizeLevel(level)] if level else [])+[LogMel(**logmel)])
 
 # %% ../nbs/07_data.ipynb #93288ac6
+def _readable_first(files, idxs):
+    "fastai tries transforms on the first item: it must be one that can be read"
+    for i in range(len(idxs)):
+        if verify_audio([files[idxs[i]]], n_workers=1).empty: return [*idxs[i:], *idxs[:i]]
+    raise ValueError(f'none of {len(idxs)} files could be read, e.g. {files[idxs[0]]}: verify_audio(path) says why')
+
 class SlicerDataLoaders(DataLoaders):
     "`DataLoaders` of log-mel spectrograms of windows of audio files, with or without labels"
     @classmethod
@@ -66,8 +72,11 @@ class SlicerDataLoaders(DataLoaders):
     ):
         "From a list of files, and of labels if there are any"
         files = L(files)
+        if bs<1: raise ValueError(f'bs={bs}: at least 1')
+        if labels is not None and len(L(labels))!=len(files): raise ValueError(f'{len(files)} files but {len(L(labels))} labels: give one label each')
         if len(files)<2: raise ValueError(f'{len(files)} file(s): one is needed to train on and one to validate with')
         splits = IndexSplitter(valid_idx)(files) if valid_idx is not None else RandomSplitter(max(valid_pct, 1/len(files)), seed=seed)(files)
+        if kwargs.get('skip', True): splits = [_readable_first(files, s) for s in splits]
         n = len(splits[0])
         if bs>n: warn(f'batch size {bs} is larger than the {n} training clips: using bs={n}'); bs = n
         items = files if labels is None else L(zip(files, L(labels)))

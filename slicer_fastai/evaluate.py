@@ -41,6 +41,7 @@ def embed(
     if level not in ('clip','frame'): raise ValueError(f"level={level!r}: use 'clip' or 'frame'")
     if not encoder.audio: raise ValueError('the encoder knows no front end: set encoder.audio = dls.audio')
     a,items = encoder.audio,L(items)
+    if not items: raise ValueError('no items: give at least one audio file')
     front = front_end(**a)
     dev,mode,res = next(encoder.parameters()).device,encoder.training,[]
     encoder.eval()

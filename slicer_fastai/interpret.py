@@ -78,9 +78,9 @@ def plot_map(self:SlicerLearner,
     z = PCA(min(50, *z.shape), random_state=seed).fit_transform(z)
     xy = TSNE(2, perplexity=min(30, max(2, (len(z)-1)//3)), init='pca', random_state=seed).fit_transform(z)
     ax = ax or plt.subplots(figsize=figsize, constrained_layout=True)[1]
-    names,cmap = sorted(set(labels)),plt.get_cmap('turbo')
+    names,cmap,s = sorted(set(labels)),plt.get_cmap('turbo'),kwargs.pop('s', 10)
     for i,n in enumerate(names):
-        ax.scatter(*xy[labels==n].T, s=kwargs.pop('s', 10), marker='os^D'[i%4], color=cmap((i+.5)/len(names)), label=n if len(names)<=20 else None, **kwargs)
+        ax.scatter(*xy[labels==n].T, s=s, marker='os^D'[i%4], color=cmap((i+.5)/len(names)), label=n if len(names)<=20 else None, **kwargs)
     if 1<len(names)<=20: ax.legend(fontsize=7, loc='center left', bbox_to_anchor=(1,.5))
     ax.set(xticks=[], yticks=[], title=f'{len(xy)} clips')
     return ax,xy

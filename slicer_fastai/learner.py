@@ -37,6 +37,11 @@ def slicer_views(
 # %% ../nbs/08_learner.ipynb #3964dd01
 def _pow2(n): return 2**int(math.log2(max(n, 2)))
 
+def _within(**kwargs):
+    "Each `name=(value, least, most)` in its range, or an error that names it; None is fine"
+    for k,(v,lo,*hi) in kwargs.items():
+        if v is not None and not lo<=v<=(hi[0] if hi else math.inf): raise ValueError(f'{k}={v}: must be at least {lo}'+(f' and at most {hi[0]}' if hi else ''))
+
 @delegates(Learner.__init__, but=['model','loss_func','metrics','splitter'])
 class SlicerLearner(Learner):
     "A `Learner` that pre-trains an audio encoder on unlabelled sound by SLICER (arXiv 2211.01519)"
@@ -62,6 +67,10 @@ class SlicerLearner(Learner):
         **kwargs
     ):
         audio = audio_config(dls)
+        _within(ratio=(ratio,0,1), momentum=(momentum,0,1), temp=(temp,1e-6), temp_c=(temp_c,1e-6), queue_size=(queue_size,1),
+                bank_size=(bank_size,1), kmix_clusters=(kmix_clusters,1), top_k=(top_k,1), n_clusters=(n_clusters,1))
+        if 'kmix' in tfms and len(dls.train_ds)<kmix_clusters:
+            raise ValueError(f'kmix_clusters={kmix_clusters} needs as many training clips, there are {len(dls.train_ds)}: lower it, or leave kmix out of tfms')
         n,frames = len(dls.train_ds),1+round(audio['duration']*audio['sr'])//audio['hop_length']
         if isinstance(arch, AudioEncoder): enc = arch
         else: enc = AudioEncoder(arch, pretrained, n_mels=audio['n_mels'], n_frames=frames, **(arch_kwargs or {}))

@@ -82,7 +82,7 @@ class SlicerModel(Module):
 # %% ../nbs/05_model.ipynb #64654dce
 @patch
 @torch.no_grad()
-def targets(self:SlicerModel, v1, v2)->tuple: # k₁, k₂ (B, dim), and t₁, t₂ (B, n_clusters) where the cluster target is the teacher
+def teach(self:SlicerModel, v1, v2)->tuple: # k₁, k₂ (B, dim), and t₁, t₂ (B, n_clusters) where the cluster target is the teacher
     "What the teacher makes of the two views; no gradient"
     k,t = self.teacher(torch.cat([v1,v2]))
     return (*k.chunk(2), *t.chunk(2)) if self.cluster_target=='teacher' else tuple(k.chunk(2))

@@ -40,11 +40,11 @@ def report_picture(learn, files, labels, emb, fn=None):
 def slicer_pretrain(
     path:Path=None,          # folder of recordings; without it the embedded sounds
     arch:str='audiontt',     # 'audiontt' or any timm name
-    epochs:int=None,         # passes over the clips; default: about 15,000 clips seen, 5 to 100 passes
+    epochs:int=None,         # passes over the clips; default: about 5,000 clips seen, 5 to 100 passes
     lr:float=3e-4,           # largest learning rate of the cycle
     bs:int=32,               # batch size
     d:int=512,               # size of audiontt's embedding (SLICER: 2048)
-    width:int=24,            # channels of audiontt's convolutions (SLICER: 64)
+    width:int=16,            # channels of audiontt's convolutions (SLICER: 64)
     duration:float=0.95,     # seconds of a window
     workers:int=None,        # worker processes; default as fastai
     seed:int=42,             # of everything
@@ -58,21 +58,21 @@ def slicer_pretrain(
     try: dls = SlicerDataLoaders.from_folder(path, bs=bs, duration=duration, num_workers=workers, seed=seed)
     except (FileNotFoundError, ValueError) as e: raise CliError(str(e))
     n = len(dls.train_ds)
-    epochs = ifnone(epochs, min(100, max(5, 15000//n)))
+    epochs = ifnone(epochs, min(100, max(5, 5000//n)))
     kw = dict(d=d, width=width) if arch=='audiontt' else {}
     try: learn = SlicerLearner(dls, arch, arch_kwargs=kw, seed=seed, path=out)
     except ValueError as e: raise CliError(str(e))
     out.mkdir(parents=True, exist_ok=True)
     print(f'{n} clips to train on, {len(dls.valid_ds)} to validate; {arch}, {sum(p.numel() for p in learn.encoder.parameters())/1e6:.2f} M parameters, {epochs} epochs')
     rng,files = np.random.default_rng(seed),get_audio_files(path)
-    if len(files)>2000: files = files[np.sort(rng.permutation(len(files))[:2000]).tolist()]
+    if len(files)>500: files = files[np.sort(rng.permutation(len(files))[:500]).tolist()]
     bad = set(verify_audio(files).file)
     files = files.filter(lambda f: str(f) not in bad)
     labels = folder_labels(path, files)
-    before = learn.embed(files, progress=False)
+    before = learn.embed(files, progress=False, max_s=3.)
     try: learn.fit_one_cycle(epochs, lr, cbs=CSVLogger())
     except KeyboardInterrupt: print('\nstopped by hand: what was learned until here is kept')
-    emb = learn.embed(files, progress=False)
+    emb = learn.embed(files, progress=False, max_s=3.)
     learn.encoder.save_pretrained(out/'encoder'); learn.export('learner.pkl')
     if len(learn.recorder.values): report_picture(learn, files, labels, emb, out/'report.png')
     report = dict(clips=n, epochs=epochs, seconds=round(time.time()-t0))

@@ -74,6 +74,8 @@ class LogMel(DisplayedTransform):
         eps:float=1.19e-7,        # added to the power before the logarithm: the floor is log(eps) = -15.94
         pad_mode:str='reflect',   # how the edges are continued: 'reflect' (SLICER) or 'constant' (zeros)
     ):
+        if pad_mode not in ('reflect','constant'): raise ValueError(f"pad_mode={pad_mode!r}: use 'reflect' or 'constant'")
+        if not 0<=f_min<f_max: raise ValueError(f'f_min={f_min:g} must lie between 0 and f_max={f_max:g}')
         store_attr()
         self.window,self.filters = torch.hann_window(n_fft),mel_filters(sr, n_fft, n_mels, f_min, f_max)
 

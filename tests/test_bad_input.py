@@ -103,7 +103,7 @@ def test_digital_silence(folder):
 def test_some_silent_files(folder):
     d = folder()
     for i in (1,4,7): sf.write(d/f'{i:02d}.wav', np.zeros(19200), 16000)
-    fit(d); fit(d, level=None); fit(d, level='peak')
+    for level in (None,'rms','peak'): fit(d, level=level)
 
 def test_stereo_441(folder, tmp_path):
     "Stereo at 44.1 kHz gives the log-mels of the same sound, mono, resampled"

@@ -169,7 +169,7 @@ def ready(n_keys=7, **kwargs):
     m = bare(**kwargs)
     m.enqueue(unit(n_keys,16, seed=5), unit(0,16))
     v = torch.randn(2,6,1,64,96)
-    return m, m(*v), m.targets(*v)
+    return m, m(*v), m.teach(*v)
 
 def test_loss_is_both_halves_plus_cluster():
     m,(q1,q2,y1,y2),(k1,k2) = ready()
@@ -263,6 +263,18 @@ def test_teacher_has_no_dropout_unless_asked():
     for on in (False,True):
         m = bare(teacher_dropout=on).train()
         assert torch.equal(m.teacher(x)[0], m.teacher(x)[0])!=on
+
+def test_teacher_batch_norm():
+    "'batch': a clip's key depends on the clips beside it; 'running': it doesn't, and the averages follow the student's"
+    x,y = torch.randn(4,1,64,96),5*torch.randn(4,1,64,96)
+    for kind in ('batch','running'):
+        m = bare(teacher_bn=kind).train()
+        key = lambda *o: m.teacher(torch.cat(o))[0][:4]
+        assert ((key(x,x)-key(x,y)).abs().max()>1e-3)==(kind=='batch')
+    bn = lambda net: [b.double().clone() for l in net.modules() if isinstance(l, nn.BatchNorm2d) for b in (l.running_mean,l.running_var)]
+    old = bn(m.teacher); m(x, y); m.update_teacher()
+    for o,s,t in zip(old, bn(m.student), bn(m.teacher)):
+        close(t, .9*o+.1*s, 1e-6); assert (s-o).abs().max()>1e-4
 
 def test_chance_column(tiny):
     learn = tiny(queue_size=40)

@@ -44,16 +44,16 @@ def test_fit_one_cycle_and_a_second_fit(tiny):
     assert len(learn.cbs.filter(lambda o: isinstance(o, SLICER)))==1 and losses(learn).isfinite().all()
 
 def test_a_batch_can_be_learned(tiny):
-    "Same two views again and again: the loss falls far below where it began, and below chance"
+    "Two views and random keys, again and again: from chance to far below it"
     learn = tiny(queue_size=64)
     m,x = learn.model.train(),learn.dls.one_batch()[0]
     m.enqueue(unit(64,16), unit(0,16))
-    v = m.views(x); ks = m.targets(*v)
+    v,k = m.views(x),unit(8,16, seed=3)
     opt,seen = torch.optim.Adam(m.student.parameters(), 3e-3),[]
-    for _ in range(25):
-        m.loss(m(*v), *ks).backward(); opt.step(); opt.zero_grad()
+    for _ in range(40):
+        m.loss(m(*v), k, k).backward(); opt.step(); opt.zero_grad()
         seen.append(float(m.parts['instance']))
-    assert max(seen[-5:])<.5*seen[0] and max(seen[-5:])<.5*math.log(65)
+    assert seen[0]>.7*math.log(65) and max(seen[-5:])<.3*seen[0], seen
 
 @pytest.mark.parametrize('when', ['before_batch','after_pred','after_loss','before_step','after_step','after_batch'])
 def test_fit_after_an_interrupt(tiny, when):
@@ -144,7 +144,7 @@ def test_embed_is_the_encoder_on_windows(tiny, files):
     if x.shape[1]-len(ws)*n>n//4: ws.append(x[:,-n:])
     batch = AudioTensor(torch.stack(ws), sr=16000)
     enc = learn.encoder.eval()
-    with torch.no_grad(): f = torch.cat(list(enc.frames(LogMel()(NormalizeLevel()(batch)).as_subclass(Tensor))))
+    with torch.no_grad(): f = torch.cat(list(enc.frames(LogMel()(NormalizeLevel(enc.audio['level'])(batch)).as_subclass(Tensor))))
     assert len(ws)>1 and f.shape==(12*len(ws),32)
     learn.model.train()
     clip,frame = [learn.embed([fn], level, n_workers=1)[0] for level in ('clip','frame')]
