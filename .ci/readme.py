@@ -9,6 +9,7 @@ root = Path(__file__).parents[1]
 def render():
     "README.md's text and its pictures {path: bytes}"
     nb = nbformat.read(root/'nbs/index.ipynb', 4)
+    nb.metadata['language_info'] = dict(name='python')
     nb.cells = [c for c in nb.cells if not re.match(r'#\|\s*hide', c.source)]
     for c in nb.cells:                                        # tables as pictures of text go; tables and images stay
         for o in c.get('outputs', []):

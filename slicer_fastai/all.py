@@ -1,3 +1,6 @@
+from fastai.basics import *
+from fastai.data.all import *
+from fastai.callback.all import *
 from .audio import *
 from .spectrogram import *
 from .augment import *
