@@ -28,6 +28,8 @@ def AudioSpecBlock(
 
 def audio_config(dls)->dict:
     "The settings of the front end found in `dls`, enough to build it again"
+    own = first(f for f in dls.train.after_batch.fs if hasattr(f, 'audio_config'))       # a foreign front end speaks for itself
+    if own is not None: return own.audio_config(dls)
     read = first(f for tl in getattr(dls.train_ds, 'tls', []) for f in tl.tfms.fs if isinstance(f, ReadAudio))
     find = lambda t: first(f for f in dls.train.after_batch.fs if isinstance(f, t))
     lvl,mel = find(NormalizeLevel),find(LogMel)
@@ -35,9 +37,12 @@ def audio_config(dls)->dict:
     return dict(duration=read.duration, pad=read.pad, level=lvl and lvl.level, **mel.cfg)
 
 def front_end(
-    duration=None, pad=None, level='peak', **logmel
+    duration=None, pad=None, level='peak', fastaudio=None, **logmel
 )->Pipeline: # AudioTensor batch (B, 1, samples) → AudioSpectrogram batch
     "The device's part of the front end, from the settings of `audio_config`"
+    if fastaudio:                                                       # trained on fastaudio's spectrograms: see `slicer_fastai.fastaudio`
+        from slicer_fastai.fastaudio import fastaudio_front_end
+        return Pipeline([fastaudio_front_end(fastaudio, level)])
     return Pipeline(([NormalizeLevel(level)] if level else [])+[LogMel(**logmel)])
 
 # %% ../nbs/07_data.ipynb #93288ac6

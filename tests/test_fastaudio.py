@@ -513,19 +513,6 @@ def test_level(fa, mono):
 
 # --- SLICER ---
 
-@pytest.fixture
-def foreign(fa, monkeypatch):
-    "`audio_config` and `front_end` that let a foreign front end speak for itself, where slicer_fastai.data doesn't yet"
-    if 'fastaudio' in inspect.signature(data.front_end).parameters: return
-    config,front = data.audio_config,data.front_end
-    def audio_config(dls):
-        own = first(f for f in dls.train.after_batch.fs if hasattr(f, 'audio_config'))
-        return config(dls) if own is None else own.audio_config(dls)
-    def front_end(duration=None, pad=None, level='rms', fastaudio=None, **logmel):
-        return fa.fastaudio_front_end(fastaudio, level) if fastaudio else front(duration, pad, level, **logmel)
-    monkeypatch.setattr(learner, 'audio_config', audio_config)
-    monkeypatch.setattr(evaluate, 'front_end', front_end)
-
 def pretrain(dls, **kwargs):
     learn = SlicerLearner(dls, 'audiontt', arch_kwargs=encoder_kw, **model_kw, **kwargs)
     quiet(learn, learn.fit, 1)
@@ -541,7 +528,7 @@ feeds = dict(
     resized   = lambda fa,a2s: ([fa.ResizeSignal(1900)], [a2s, fa.TfmResizeGPU((64,96))]))
 
 @pytest.mark.parametrize('name', feeds)
-def test_feeds_slicer(fa, a2s, foreign, sounds, name):
+def test_feeds_slicer(fa, a2s, sounds, name):
     items,batches = feeds[name](fa, a2s)
     audio = fa.AudioBlock(crop_signal_to=950) if name=='plain' else fa.AudioBlock()
     dls = block(fa, sounds, items, [*batches, fa.ToSlicer()], audio, labels=name=='batch', bs=16)
@@ -550,7 +537,7 @@ def test_feeds_slicer(fa, a2s, foreign, sounds, name):
     learn = pretrain(dls)
     dls.show_batch(max_n=2); learn.show_views(2)
 
-def test_any_fastaudio_config(fa, foreign, sounds):
+def test_any_fastaudio_config(fa, sounds):
     "Bands of another scale, number and hop than SLICER's: trained on, and embedded with the same front end"
     a2s = fa.AudioToSpec.from_cfg(dict(mel=True, to_db=True, n_fft=512, n_mels=32, top_db=80.))
     learn = pretrain(block(fa, sounds, [fa.ResizeSignal(1500), NormalizeLevel('peak')], [a2s, fa.ToSlicer()], fa.AudioBlock(), labels=False, bs=16))
@@ -562,13 +549,13 @@ def test_any_fastaudio_config(fa, foreign, sounds):
     close(front((SlicerTensor(x, sr=16000),))[0], want, 1e-6)
     assert learn.embed(fa.get_audio_files(sounds)[:3]).shape==(3,32)
 
-def test_repeat_is_kept(fa, a2s, foreign, sounds):
+def test_repeat_is_kept(fa, a2s, sounds):
     dls = block(fa, sounds, fa.ResizeSignal(5000, pad_mode=fa.AudioPadType.Repeat), [a2s, fa.ToSlicer()], fa.AudioBlock(), labels=False)
     assert learner.audio_config(dls)['pad']=='repeat'
     odd = fa.AudioToSpec.from_cfg(dict(slaney, mel=True, to_db=True, window_fn=torch.hamming_window))
     with pytest.raises(ValueError, match='hann_window'): learner.audio_config(block(fa, sounds, batch_tfms=[odd, fa.ToSlicer()]))
 
-def test_encoder_moves_over(fa, a2s, foreign, sounds, tmp_path):
+def test_encoder_moves_over(fa, a2s, sounds, tmp_path):
     learn = pretrain(block(fa, sounds, NormalizeLevel(), [a2s, fa.ToSlicer()], labels=False, bs=16))
     enc = AudioEncoder.from_pretrained(learn.encoder.save_pretrained(tmp_path/'enc'))
     fs = fa.get_audio_files(sounds)[:4]
