@@ -14,6 +14,8 @@ from fastai.basics import *
 import torch.nn.functional as F, torch.distributed as dist
 
 # %% ../nbs/05_model.ipynb #a550d286
+def _head(d, hidden, n): return nn.Sequential(nn.Linear(d, hidden), nn.ReLU(), nn.Linear(hidden, n)) if hidden else nn.Linear(d, n)
+
 class SlicerNet(Module):
     "An encoder with SLICER's instance head and cluster head"
     def __init__(self,
@@ -21,10 +23,10 @@ class SlicerNet(Module):
         dim:int=128,           # size of the instance vectors (SLICER: 128)
         n_clusters:int=128,    # clusters of the cluster head (SLICER: 128)
         hidden:int=2048,       # hidden units of the cluster head (SLICER: 2048)
+        instance_hidden:int=None, # hidden units of the instance head; None: linear (SLICER)
     ):
         self.encoder,d = encoder,encoder.num_features
-        self.instance = nn.Linear(d, dim)
-        self.cluster = nn.Sequential(nn.Linear(d, hidden), nn.ReLU(), nn.Linear(hidden, n_clusters))
+        self.instance,self.cluster = _head(d, instance_hidden, dim),_head(d, hidden, n_clusters)
 
     def forward(self,
         x:Tensor,  # log-mels (B, 1, n_mels, frames)
@@ -51,11 +53,12 @@ class SlicerModel(Module):
         symmetric:bool=True,            # both q₁·k₂ and q₂·k₁ (SLICER), or the first only
         teacher_dropout:bool=False,     # dropout in the teacher (reference: True)
         teacher_bn:str='batch',         # batch norm of the teacher: 'batch' statistics (reference) or 'running' averages of the student's
+        instance_hidden:int=None,       # hidden units of the instance head; None: linear (SLICER)
     ):
         if cluster_target not in ('student','teacher'): raise ValueError(f"cluster_target={cluster_target!r}: use 'student' or 'teacher'")
         if teacher_bn not in ('batch','running'): raise ValueError(f"teacher_bn={teacher_bn!r}: use 'batch' or 'running'")
         store_attr('momentum,temp,temp_c,cluster_weight,cluster_target,entropy_weight,symmetric,teacher_dropout,teacher_bn')
-        self.student,self.views = SlicerNet(encoder, dim, n_clusters, hidden),views
+        self.student,self.views = SlicerNet(encoder, dim, n_clusters, hidden, instance_hidden),views
         self.teacher = deepcopy(self.student).requires_grad_(False)
         self.register_buffer('queue', torch.zeros(queue_size, dim))
         self.register_buffer('queue_count', tensor(0))                  # keys that ever entered
