@@ -4,7 +4,9 @@
 
 PATH holds pretrain.csv (column `files`) and tasks/*.csv (columns path, label, split = train/valid/test), names relative to PATH.
 The first run of each seed is the base; then every value of every switch, alone (`--grid`: all combinations). A switch is any argument of
-`SlicerLearner`, of `SlicerDataLoaders`, or one of lr, passes, bs, wd. Runs whose row is in the CSV already are skipped.
+`SlicerLearner`, of `SlicerDataLoaders`, or one of lr, passes, bs, wd; passes=0 is the untrained encoder, preset=lape the reference's choices.
+Runs whose row is in the CSV already are skipped. `--split cv` scores by 5-fold cross-validation over groups (speakers, kits, fonts) of the training
+and validation clips: less noise to choose by than 'valid'; test clips are left alone. A table and a picture of mean and range over seeds come last.
 """
 import itertools, json, time, warnings, zlib
 from typing import Annotated
@@ -12,6 +14,10 @@ from fastcore.script import call_parse, CliError
 from fastai.basics import *
 from fastai.callback.all import *
 from slicer_fastai.all import *
+from sklearn.linear_model import RidgeClassifier
+from sklearn.model_selection import GridSearchCV, GroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 def value(s):
     "'3e-4' → 0.0003, 'None' → None, 'True' → True, 'rms' → 'rms'"
@@ -27,40 +33,57 @@ def plan(base, switches, grid=False):
     return runs
 
 def tasks(data):
-    "Each labelled task as {split: (files, labels)}"
+    "Each labelled task as {split: (files, labels, groups)}"
     res = {}
     for f in sorted((data/'tasks').glob('*.csv')):
         df = pd.read_csv(f)
-        res[f.stem] = {s:([data/p for p in d.path], d.label.astype(str).tolist()) for s,d in df.groupby('split')}
+        res[f.stem] = {s:([data/p for p in d.path], d.label.astype(str).tolist(), d.group.astype(str).tolist()) for s,d in df.groupby('split')}
     return res
 
+def cv_score(x, y, groups, alphas=(10,30,100,300,1000,3000,10000)):
+    "Accuracy in % of a ridge classifier on standardised embeddings, 5 folds of whole groups, at the best of a few regularisations"
+    pipe = make_pipeline(StandardScaler(), RidgeClassifier())
+    cv = GridSearchCV(pipe, dict(ridgeclassifier__alpha=alphas), cv=GroupKFold(5)).fit(x, y, groups=groups)
+    return 100*cv.best_score_
+
 def probe(encoder, ts, split='valid'):
-    "Linear-probe accuracy in % on each task; regularisation is always chosen on the validation clips"
-    return {t:100*linear_probe(encoder, s['train'], s[split], valid=s['valid'], progress=False) for t,s in ts.items()}
+    "Linear-probe accuracy in % on each task; regularisation is chosen on the validation clips ('cv': see `cv_score`)"
+    if split!='cv': return {t:100*linear_probe(encoder, s['train'][:2], s[split][:2], valid=s['valid'][:2], progress=False) for t,s in ts.items()}
+    both = {t:[a+b for a,b in zip(s['train'], s['valid'])] for t,s in ts.items()}
+    return {t:cv_score(embed(encoder, f, progress=False), y, g) for t,(f,y,g) in both.items()}
 
 DL_ARGS = 'sr duration pad level n_mels bs num_workers'.split()
 
 def train(data, cfg, seed):
     "One run: (learner, seconds)"
     set_seed(seed, reproducible=True)
-    cfg = dict(cfg); lr,passes,wd = cfg.pop('lr'),cfg.pop('passes'),cfg.pop('wd', None)
+    cfg = dict(cfg); lr,passes,wd,preset = cfg.pop('lr'),cfg.pop('passes'),cfg.pop('wd', None),cfg.pop('preset', None)
+    if preset: cfg = {**lape_preset, 'level':None, **cfg}
     dls = SlicerDataLoaders.from_df(pd.read_csv(data/'pretrain.csv'), data, **{k:cfg.pop(k) for k in DL_ARGS if k in cfg})
     learn = SlicerLearner(dls, seed=seed, **cfg)
     t = time.time()
     if passes:
-        with learn.no_bar(): learn.fit_one_cycle(passes, lr, wd=wd)
+        with learn.no_bar(), learn.no_logging(): learn.fit(passes, lr, wd=wd) if preset else learn.fit_one_cycle(passes, lr, wd=wd)
     return learn,time.time()-t
+
+@torch.no_grad()
+def health(learn, files):
+    "Spread of the embeddings (1: as in all directions alike, 0: collapsed) and clusters that some clip belongs to"
+    emb = learn.embed(files, progress=False)
+    z = emb/np.linalg.norm(emb, axis=1, keepdims=True)
+    head = get_model(learn.model).student.cluster.eval()
+    used = head(torch.from_numpy(emb).to(next(head.parameters()))).argmax(1).unique()
+    return dict(std=round(float(z.std(0).mean()*z.shape[1]**.5),4), clusters=len(used))
 
 def row(data, ts, cfg, seed, split, keep=None):
     "Train, probe, and say everything about it"
     learn,secs = train(data, cfg, seed)
     if keep: learn.encoder.save_pretrained(Path(keep)/f'{zlib.crc32(repr((sorted(cfg.items()), seed)).encode()):08x}')
     rec = dict(zip(learn.recorder.metric_names[1:-1], learn.recorder.values[-1])) if cfg['passes'] else {}
-    emb = learn.embed(next(iter(ts.values()))['valid'][0], progress=False)
-    z = emb/np.linalg.norm(emb, axis=1, keepdims=True)
+    files = [f for s in ts.values() for f in s['valid'][0]]
     acc = probe(learn.encoder, ts, split)
     return dict(**cfg, seed=seed, clips=cfg['passes']*len(learn.dls.train)*learn.dls.train.bs, **{k:round(v,4) for k,v in rec.items()},
-                std=round(float(z.std(0).mean()*z.shape[1]**.5),4), **{k:round(v,2) for k,v in acc.items()},
+                **health(learn, files), **{k:round(v,2) for k,v in acc.items()},
                 average=round(np.mean(list(acc.values())),2), split=split, seconds=round(secs))
 
 def read_rows(out): return pd.read_csv(out, keep_default_na=False, dtype=str).to_dict('records') if out.exists() else []
@@ -79,13 +102,23 @@ def table(rows, keys):
     g = df.groupby([k for k in keys if k in df], dropna=False).average
     return g.agg(['mean','min','max','count']).sort_values('mean', ascending=False).round(2)
 
+def picture(rows, keys, out):
+    "Mean and range over seeds of each setting's average, into a png beside the csv"
+    t = table(rows, keys)[::-1]
+    vary = [k for k in t.index.names if t.index.get_level_values(k).nunique()>1]
+    names = [', '.join(f'{k}={v}' for k,v in zip(t.index.names, ifnone(i if isinstance(i, tuple) else (i,), ())) if k in vary and v!='') for i in t.index]
+    fig,ax = plt.subplots(figsize=(7, .8+.3*len(t)), constrained_layout=True)
+    ax.errorbar(t['mean'], range(len(t)), xerr=[t['mean']-t['min'], t['max']-t['mean']], fmt='o', ms=4, capsize=3)
+    ax.set(yticks=range(len(t)), yticklabels=names, xlabel='average probe accuracy (%), mean and range over seeds'); ax.grid(axis='x', alpha=.3)
+    fig.savefig(out.with_suffix('.png'), dpi=80)
+
 @call_parse
 def main(
     data:Path=None,                   # folder with pretrain.csv and tasks/
     passes:float=5,                   # passes over the pre-training clips
     seeds:int=1,                      # seeds 0 … seeds-1
     out:Path=Path('ablation.csv'),    # one row a run; rows that are there are not run again
-    split:str='valid',                # probes report on this split: choose on 'valid', report once on 'test'
+    split:str='valid',                # probes report on this split: choose on 'valid' or 'cv', report once on 'test'
     lr:float=3e-4,                    # largest learning rate of the cycle
     grid:bool=False,                  # all combinations of the switches instead of one at a time
     keep:Path=None,                   # save each run's encoder below this folder
@@ -106,3 +139,4 @@ def main(
             append_row(out, res)
             print({k:v for k,v in res.items() if k not in r}, flush=True)
     print(table(read_rows(out), keys).to_string())
+    picture(read_rows(out), keys, out)

@@ -24,11 +24,12 @@ class AudioNTT(Module):
         in_chans:int=1,    # channels of the input
         width:int=64,      # channels of the convolutions
         drop:float=0.3,    # dropout between the two linear layers
+        last_relu:bool=False, # ReLU at the end (AudioNTT, SLICER: True)
         **kwargs           # what timm passes to every model; not needed here
     ):
         self.num_features,self.n_mels,self.min_frames = d,n_mels,8
         self.conv = nn.Sequential(conv_block(in_chans, width), conv_block(width, width), conv_block(width, width))
-        self.fc = nn.Sequential(nn.Linear(width*(n_mels//8), d), nn.ReLU(), nn.Dropout(drop), nn.Linear(d, d), nn.ReLU())
+        self.fc = nn.Sequential(nn.Linear(width*(n_mels//8), d), nn.ReLU(), nn.Dropout(drop), nn.Linear(d, d), *[nn.ReLU()]*last_relu)
 
     def forward_features(self, x):
         if x.shape[-1]<self.min_frames: x = F.pad(x, (0, self.min_frames-x.shape[-1]))

@@ -17,7 +17,7 @@ from fastai.callback.all import *
 # %% ../nbs/08_learner.ipynb #f5db175c
 def slicer_views(
     norm,                            # the encoder's `NormalizeSpec`
-    tfms:str='mixup crop kmix',      # augmentations in their order (SLICER: 'mixup crop kmix')
+    tfms:str='crop kmix',            # augmentations in their order (SLICER: 'mixup crop kmix')
     ratio:float=0.4,                 # largest share of a mixed-in clip (SLICER: 0.4)
     mix_domain:str='power',          # mix powers, or 'normalized' values as the reference
     kmix_clusters:int=4,             # clusters of k-mix (SLICER: 4)
@@ -51,8 +51,8 @@ class SlicerLearner(Learner):
         dls,                            # `SlicerDataLoaders`, or any `DataLoaders` whose first input is an `AudioSpectrogram`
         arch='audiontt',                # 'audiontt', any timm name, an `nn.Module`, or an `AudioEncoder`
         pretrained:bool=False,          # timm's weights for `arch`
-        arch_kwargs:dict=None,          # more for the encoder, e.g. `dict(d=512)` for 'audiontt' (SLICER: d=2048), `dict(pool='mean')`
-        tfms:str='mixup crop kmix',     # augmentations in their order (SLICER, reference: 'mixup crop kmix')
+        arch_kwargs:dict=None,          # more for the encoder, e.g. `dict(d=512)` for 'audiontt' (SLICER, reference: `dict(d=2048, last_relu=True)`), `dict(pool='mean')`
+        tfms:str='crop kmix',           # augmentations in their order (SLICER, reference: 'mixup crop kmix')
         ratio:float=0.4,                # largest share of a mixed-in clip (SLICER, reference: 0.4)
         mix_domain:str='power',         # mix powers, or 'normalized' values (reference)
         crop_freq:tuple=(.6,1.5),       # height of the crop, relative to the mel bands (SLICER, reference: (0.6, 1.5), cut at 1)
@@ -127,5 +127,5 @@ def sample_specs(
 
 # %% ../nbs/08_learner.ipynb #c7ebce85
 #: The choices of SLICER's released code, for `SlicerLearner(dls, **lape_preset)`
-lape_preset = dict(tfms='mixup crop kmix', mix_domain='normalized', crop_freq=(.6,1.5), crop_time=(.6,1.5), bank_size=2048, queue_size=65536, momentum=.998, temp=.07,
+lape_preset = dict(arch_kwargs=dict(last_relu=True), tfms='mixup crop kmix', mix_domain='normalized', crop_freq=(.6,1.5), crop_time=(.6,1.5), bank_size=2048, queue_size=65536, momentum=.998, temp=.07,
     instance_hidden=None, cluster_target='student', entropy_weight=0., teacher_dropout=True, teacher_bn='batch', lr=3e-4, opt_func=partial(SGD, mom=.9), wd=1e-4, moms=(.9,.9,.9))

@@ -17,7 +17,7 @@ def pytest_configure(config):
     for w in ('DeprecationWarning','FutureWarning'): config.addinivalue_line('filterwarnings', f'ignore::{w}')   # other libraries' affairs
 
 encoder_kw = dict(d=32, width=8)
-model_kw = dict(dim=16, n_clusters=8, hidden=32)
+model_kw = dict(dim=16, n_clusters=8, hidden=32, tfms='mixup crop kmix')
 
 @pytest.fixture(autouse=True)
 def _seed(): set_seed(42)
