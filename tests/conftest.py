@@ -17,7 +17,7 @@ def pytest_configure(config):
     for w in ('DeprecationWarning','FutureWarning'): config.addinivalue_line('filterwarnings', f'ignore::{w}')   # other libraries' affairs
 
 encoder_kw = dict(d=32, width=8)
-model_kw = dict(dim=16, n_clusters=8, hidden=32, tfms='mixup crop kmix')
+model_kw = dict(dim=16, n_clusters=8, hidden=32)
 
 @pytest.fixture(autouse=True)
 def _seed(): set_seed(42)
@@ -44,7 +44,7 @@ def tiny(loaders):
         dls = ifnone(dls, loaders())
         set_seed(seed)
         if arch=='audiontt': kwargs.setdefault('arch_kwargs', encoder_kw)
-        return SlicerLearner(dls, arch, **{**model_kw, **kwargs})
+        return SlicerLearner(dls, arch, **{**model_kw, 'tfms':'mixup crop kmix', **kwargs})
     return make
 
 @pytest.fixture

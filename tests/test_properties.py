@@ -220,7 +220,7 @@ def test_state_dict_goes_into_a_model_without_a_bank(tiny):
     a = tiny(bank_size=20)
     quiet(a, a.fit, 1)
     enc = AudioEncoder('audiontt', **encoder_kw)
-    m = SlicerModel(enc, slicer_views(enc.norm, bank_size=7), **model_kw, queue_size=len(a.model.queue))
+    m = SlicerModel(enc, slicer_views(enc.norm, 'mixup crop kmix', bank_size=7), **model_kw, queue_size=len(a.model.queue))
     m.load_state_dict(state(a.model))
     assert not differ(state(m), state(a.model)) and m.views.kmix.bank.size==20
     x = a.dls.one_batch()[0]
