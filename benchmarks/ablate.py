@@ -69,10 +69,10 @@ def train(data, cfg, seed):
 @torch.no_grad()
 def health(learn, files):
     "Spread of the embeddings (1: as in all directions alike, 0: collapsed) and clusters that some clip belongs to"
-    emb = learn.embed(files, progress=False)
+    emb,h = learn.embed(files, progress=False),learn.embed(files, progress=False, head=True)
     z = emb/np.linalg.norm(emb, axis=1, keepdims=True)
     head = get_model(learn.model).student.cluster.eval()
-    used = head(torch.from_numpy(emb).to(next(head.parameters()))).argmax(1).unique()
+    used = head(torch.from_numpy(h).to(next(head.parameters()))).argmax(1).unique()
     return dict(std=round(float(z.std(0).mean()*z.shape[1]**.5),4), clusters=len(used))
 
 def row(data, ts, cfg, seed, split, keep=None):
@@ -116,7 +116,8 @@ def picture(rows, keys, out):
 def main(
     data:Path=None,                   # folder with pretrain.csv and tasks/
     passes:float=5,                   # passes over the pre-training clips
-    seeds:int=1,                      # seeds 0 … seeds-1
+    seeds:int=1,                      # how many seeds
+    first:int=0,                      # the first of them
     out:Path=Path('ablation.csv'),    # one row a run; rows that are there are not run again
     split:str='valid',                # probes report on this split: choose on 'valid' or 'cv', report once on 'test'
     lr:float=3e-4,                    # largest learning rate of the cycle
@@ -131,7 +132,7 @@ def main(
     cfg = dict(passes=int(passes), lr=lr, **json.loads(base))
     runs = plan(cfg, switch, grid)
     keys = list(dict.fromkeys(k for r in runs for k in r))
-    for seed in range(seeds):
+    for seed in range(first, first+seeds):
         for r in runs:
             if done(read_rows(out), r, seed, split): continue
             print({**r, 'seed':seed}, flush=True)

@@ -24,10 +24,10 @@ class AudioNTT(Module):
         in_chans:int=1,    # channels of the input
         width:int=64,      # channels of the convolutions
         drop:float=0.3,    # dropout between the two linear layers
-        last_relu:bool=False, # ReLU at the end (AudioNTT, SLICER: True)
+        last_relu:bool=True, # ReLU at the end, as published
         **kwargs           # what timm passes to every model; not needed here
     ):
-        self.num_features,self.n_mels,self.min_frames = d,n_mels,8
+        self.num_features,self.n_mels,self.min_frames,self.last_relu = d,n_mels,8,last_relu
         self.conv = nn.Sequential(conv_block(in_chans, width), conv_block(width, width), conv_block(width, width))
         self.fc = nn.Sequential(nn.Linear(width*(n_mels//8), d), nn.ReLU(), nn.Dropout(drop), nn.Linear(d, d), *[nn.ReLU()]*last_relu)
 
@@ -69,7 +69,7 @@ def _create(arch, pretrained, in_chans, n_mels, frames, **kwargs):
     if not timm.is_model(arch.split('.')[0]) and ':' not in arch:
         near = difflib.get_close_matches(arch, timm.list_models(), 5, cutoff=.4)
         raise ValueError(f'timm knows no model {arch!r}' + (f'; near names: {", ".join(near)}' if near else '') + ". `timm.list_models('*net*')` searches")
-    if arch=='audiontt': return timm.create_model(arch, n_mels=n_mels, in_chans=in_chans, **kwargs)
+    if arch=='audiontt': return timm.create_model(arch, n_mels=n_mels, in_chans=in_chans, **{'last_relu':False, **kwargs})
     size,err = dict(img_size=(n_mels, frames)),None
     for kw in ({**size, 'dynamic_img_size':True, 'dynamic_img_pad':True}, {**size, 'strict_img_size':False}, size, {}):
         try: return timm.create_model(arch, pretrained=pretrained, in_chans=in_chans, num_classes=0, **{**kw, **kwargs})
@@ -92,6 +92,7 @@ class AudioEncoder(Module):
         self.audio = {}                                                 # the front end: set by the learner, saved with the weights
         self.norm = NormalizeSpec()
         self.body = _create(arch, pretrained, in_chans, n_mels, n_frames, **kwargs) if isinstance(arch, str) else arch
+        self.act = nn.ReLU() if getattr(self.body, 'last_relu', True) is False else nn.Identity()   # between the vectors and the heads
         self.body.to(memory_format=torch.channels_last)                 # measured: 1.5-3 times faster convolutions on CPU
         self._probe()
 
@@ -126,9 +127,11 @@ class AudioEncoder(Module):
         return self._frames(x.flatten(0,1)).unflatten(0, x.shape[:2]).flatten(1,2)
 
     def forward(self,
-        x:Tensor,  # log-mels (B, 1, n_mels, frames), in nats as `LogMel` gives them
+        x:Tensor,          # log-mels (B, 1, n_mels, frames), in nats as `LogMel` gives them
+        head:bool=False,   # for the heads of pre-training: through AudioNTT's last ReLU
     )->Tensor: # (B, d)
-        return self.pool_time(self.frames(x))
+        y = self.frames(x)
+        return self.pool_time(self.act(y) if head else y)
 
     def pool_time(self,
         y:Tensor,  # vectors over time (..., T, d)

@@ -36,6 +36,7 @@ def embed(
     max_s:float=30.,       # seconds of each file; None: all
     progress:bool=None,    # progress bar; default: from 500 files on
     n_workers:int=None,    # threads that read
+    head:bool=False,       # what pre-training's heads are given: see `AudioEncoder`
 )->np.ndarray: # (n, d) float32; with level='frame' a list of n arrays (T, d)
     "Embed audio files: windows as in training, encoded side by side. `AudioReadError` names a file that cannot be read"
     if level not in ('clip','frame'): raise ValueError(f"level={level!r}: use 'clip' or 'frame'")
@@ -51,6 +52,7 @@ def embed(
             ws = parallel(read, items[i:i+bs], n_workers=ifnone(n_workers, defaults.cpus), threadpool=True, progress=False)
             x = torch.cat(list(ws)).to(dev)
             y = torch.cat([encoder.frames(front((AudioTensor(b, sr=a['sr']),))[0]) for b in x.split(256)]).float()
+            if head: y = encoder.act(y)
             y = [o.flatten(0,1) for o in y.split([len(w) for w in ws])]                  # (T of all windows, d) for each file
             res += [(encoder.pool_time(o) if level=='clip' else o).cpu().numpy() for o in y]
     finally: encoder.train(mode)

@@ -107,7 +107,7 @@ def plot_clusters(self:SlicerLearner,
     "The most used clusters and the clips that belong to them most clearly"
     files = _clips(self.dls, max_clips)
     m,a = get_model(self.model),self.encoder.audio
-    h = torch.from_numpy(self.embed(files)).to(next(m.parameters()))
+    h = torch.from_numpy(self.embed(files, head=True)).to(next(m.parameters()))
     mode = m.training; m.eval()
     p = m.student.cluster(h).softmax(1).cpu(); m.train(mode)
     used = p.argmax(1).bincount(minlength=p.shape[1])

@@ -31,7 +31,7 @@ class SlicerNet(Module):
     def forward(self,
         x:Tensor,  # log-mels (B, 1, n_mels, frames)
     )->tuple: # unit vectors (B, dim) and cluster probabilities (B, n_clusters), float32
-        h = self.encoder(x)
+        h = self.encoder(x, head=True)
         return F.normalize(self.instance(h).float(), dim=1), self.cluster(h).float().softmax(1)
 
 # %% ../nbs/05_model.ipynb #002ace13

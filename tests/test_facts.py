@@ -323,7 +323,7 @@ def test_pooling_is_max_plus_mean():
 def test_heads(tiny):
     m,x = tiny().model.eval(),torch.randn(3,1,64,96)
     q,y = m.student(x)
-    h = m.encoder(x)
+    h = m.encoder(x, head=True)
     close(q, F.normalize(F.linear(h, m.student.instance.weight, m.student.instance.bias)))
     close(y, m.student.cluster[2](F.relu(m.student.cluster[0](h))).softmax(1))
     big = SlicerNet(AudioEncoder('audiontt', **encoder_kw))
