@@ -41,7 +41,7 @@ class AudioTensor(TensorBase):
         sf.write(str(fn), self.as_subclass(Tensor).detach().cpu().float().numpy().T, self.sr)
         return Path(fn)
 
-# %% ../nbs/00_audio.ipynb #7b806899
+# %% ../nbs/00_audio.ipynb #5981446c
 class AudioReadError(Exception):
     "A file that cannot be read as audio; the message names it, the reason and the remedy"
     def __init__(self, fn, reason, remedy='verify_audio(path) lists every such file'):
@@ -49,15 +49,20 @@ class AudioReadError(Exception):
         super().__init__(fn, reason, remedy)
     def __str__(self): return f'{self.fn}: {self.reason} – {self.remedy}'
 
-def _open(fn):
+def _why(fn, e):
+    "Why `fn` could not be opened: the file system's reason, or else libsndfile's"
     fn = Path(fn)
-    if fn.is_dir(): raise AudioReadError(fn, 'is a folder, not a file')
-    if not fn.exists(): raise AudioReadError(fn, 'no such file' + (' (broken link)' if fn.is_symlink() else ''), 'check the path')
-    try: f = sf.SoundFile(str(fn))
-    except Exception as e: raise AudioReadError(fn, str(e).rstrip('.').split(': ',2)[-1]) from None
-    if f.frames>0: return f
+    if fn.is_dir(): return AudioReadError(fn, 'is a folder, not a file')
+    if not fn.exists(): return AudioReadError(fn, 'no such file' + (' (broken link)' if fn.is_symlink() else ''), 'check the path')
+    if not os.access(fn, os.R_OK): return AudioReadError(fn, 'permission denied', 'make it readable (chmod), or leave it out')
+    return AudioReadError(fn, str(e).rstrip('.').split(': ',2)[-1])
+
+def _open(fn):
+    try: f = sf.SoundFile(os.fspath(fn))
+    except Exception as e: raise _why(fn, e) from None
+    if f.frames>0 and 1000<=f.samplerate<=1_000_000: return f
     f.close()
-    raise AudioReadError(fn, '0 samples (truncated header?)')
+    raise AudioReadError(fn, '0 samples (truncated header?)' if f.frames<=0 else f'a sample rate of {f.samplerate} Hz (damaged header?)')
 
 def _read(f, i, n):
     "Samples `i` to `i+n` of open file `f` at its own rate, channels averaged: (≤ n,)"
@@ -65,11 +70,11 @@ def _read(f, i, n):
         f.seek(i)
         x = f.read(n, dtype='float32', always_2d=True).mean(1)
     except Exception as e: raise AudioReadError(f.name, f'cannot decode samples {i} to {i+n} ({e})') from None
-    if not len(x): raise AudioReadError(f.name, f'ends before sample {i} though its header promises {f.frames}')
+    if len(x)<min(n, f.frames-i): raise AudioReadError(f.name, f'ends at sample {i+len(x)} though its header promises {f.frames}')
     if not np.isfinite(x).all(): raise AudioReadError(f.name, 'contains NaN or infinite samples', 'write it again, or leave it out')
     return x
 
-# %% ../nbs/00_audio.ipynb #0eafed6b
+# %% ../nbs/00_audio.ipynb #ce22c300
 def _window(f, i, n, sr):
     "Samples `i` to `i+n`, counted at rate `sr`, of open file `f`: read with a margin, resampled, trimmed"
     if f.samplerate==sr: return _read(f, i, n)
@@ -89,6 +94,7 @@ def read_window(
     start:float=None,       # where in seconds, instead of `pos`
 )->np.ndarray: # mono float32 (samples,), fewer than asked for where the file is shorter
     "Read one window of a file, mono, at rate `sr`, decoding only what is needed; `AudioReadError` where that is impossible"
+    if hasattr(fn, 'read_window'): return fn.read_window(duration, sr, pos, start)     # a clip of packed audio reads itself
     with _open(fn) as f:
         total = math.ceil(f.frames*sr/f.samplerate)
         n = total if duration is None else min(total, round(duration*sr))

@@ -12,7 +12,7 @@ from fastai.basics import *
 from fastai.data.all import *
 from IPython.display import display, HTML
 
-# %% ../nbs/07_data.ipynb #8df00001
+# %% ../nbs/07_data.ipynb #ce26413b
 @delegates(LogMel, but=['sr'])
 def AudioSpecBlock(
     sr:int=16000,          # sample rate in hertz
@@ -30,7 +30,7 @@ def audio_config(dls)->dict:
     "The settings of the front end found in `dls`, enough to build it again"
     own = first(f for f in dls.train.after_batch.fs if hasattr(f, 'audio_config'))       # a foreign front end speaks for itself
     if own is not None: return own.audio_config(dls)
-    read = first(f for tl in getattr(dls.train_ds, 'tls', []) for f in tl.tfms.fs if isinstance(f, ReadAudio))
+    read = getattr(dls.train_ds, 'read', None) or first(f for tl in getattr(dls.train_ds, 'tls', []) for f in tl.tfms.fs if isinstance(f, ReadAudio))
     find = lambda t: first(f for f in dls.train.after_batch.fs if isinstance(f, t))
     lvl,mel = find(NormalizeLevel),find(LogMel)
     if read is None or mel is None: raise ValueError('these DataLoaders hold no AudioSpecBlock (ReadAudio … LogMel): build them with SlicerDataLoaders or AudioSpecBlock')
