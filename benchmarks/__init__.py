@@ -1,0 +1,29 @@
+"Commands that print ratios of medians, taken in turn in one run, against something outside this project"
+import time, torch, pandas as pd, resource
+from statistics import median
+
+def seconds(f):
+    t = time.perf_counter(); f()
+    if torch.cuda.is_available(): torch.cuda.synchronize()
+    return time.perf_counter()-t
+
+def in_turn(fs:dict, runs=5, per=1):
+    "Median seconds / `per` of each function, after one run to warm up; all of them in turn, so that what else the machine does hits all alike"
+    for f in fs.values(): f()
+    ts = {k:[] for k in fs}
+    for _ in range(runs):
+        for k,f in fs.items(): ts[k].append(seconds(f))
+    return {k:median(t)/per for k,t in ts.items()}
+
+def fmt(s): return f'{s:.3g} s' if s>=1 else f'{1e3*s:.3g} ms' if s>=1e-3 else f'{1e6*s:.3g} µs'
+
+def report(rows, runs, csv=None):
+    "Rows of (what, ours, stand-in, more…) in seconds: a table, and a CSV if wanted"
+    df = pd.DataFrame(rows)
+    df.insert(3, 'ratio', df['stand-in']/df['ours'])
+    if csv: df.assign(threads=torch.get_num_threads(), runs=runs).to_csv(csv, index=False)
+    show = df.assign(**{c:df[c].map(lambda o: fmt(o) if o==o else '') for c in ('ours','stand-in')}, ratio=df.ratio.map(lambda o: f'{o:.1f}×' if o==o else ''))
+    print(show.fillna('').to_string(index=False))
+    print(f'medians of {runs} runs in turn; {torch.get_num_threads()} thread(s)')
+
+def peak_mb(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024
