@@ -1,5 +1,6 @@
 "Commands that print ratios of medians, taken in turn in one run, against something outside this project"
-import time, torch, pandas as pd, resource
+import resource, time, torch, pandas as pd
+from pathlib import Path
 from statistics import median
 
 def seconds(f):
@@ -26,4 +27,8 @@ def report(rows, runs, csv=None):
     print(show.fillna('').to_string(index=False))
     print(f'medians of {runs} runs in turn; {torch.get_num_threads()} thread(s)')
 
-def peak_mb(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024
+def peak_mb():
+    "Most memory this process ever held, MB (on Linux from /proc: `ru_maxrss` survives an exec)"
+    st = Path('/proc/self/status')
+    if st.exists(): return int(st.read_text().split('VmHWM:')[1].split()[0])/1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024

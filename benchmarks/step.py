@@ -15,8 +15,8 @@ from benchmarks import *
 
 def broadcast_cluster_loss(y1, y2, temp=1.):
     "Cosine similarity of all pairs of columns, by broadcasting"
-    C,z = y1.shape[1],torch.cat([y1,y2], 1)
-    sim = F.cosine_similarity(z[:,:,None], z[:,None,:], dim=0)/temp
+    C,z = y1.shape[1],torch.cat([y1.T,y2.T])
+    sim = F.cosine_similarity(z[:,None], z[None], dim=2)/temp
     sim = sim.masked_fill(torch.eye(2*C, dtype=torch.bool, device=z.device), -torch.inf)
     return F.cross_entropy(sim, torch.arange(2*C, device=z.device).roll(C))
 
