@@ -3,18 +3,21 @@ import resource, time, torch, pandas as pd
 from pathlib import Path
 from statistics import median
 
-def seconds(f):
-    t = time.perf_counter(); f()
-    if torch.cuda.is_available(): torch.cuda.synchronize()
-    return time.perf_counter()-t
+clock = time.perf_counter
+def count_cpu(yes): global clock; clock = time.process_time if yes else time.perf_counter
 
-def in_turn(fs:dict, runs=5, per=1):
-    "Median seconds / `per` of each function, after one run to warm up; all of them in turn, so that what else the machine does hits all alike"
+def seconds(f):
+    t = clock(); f()
+    if torch.cuda.is_available(): torch.cuda.synchronize()
+    return clock()-t
+
+def in_turn(fs:dict, runs=5, per=(1,1)):
+    "Median seconds of each function / its `per`, after one run to warm up; in turn, so that what else the machine does hits all alike"
     for f in fs.values(): f()
     ts = {k:[] for k in fs}
     for _ in range(runs):
         for k,f in fs.items(): ts[k].append(seconds(f))
-    return {k:median(t)/per for k,t in ts.items()}
+    return {k:median(t)/n for (k,t),n in zip(ts.items(), per)}
 
 def fmt(s): return f'{s:.3g} s' if s>=1 else f'{1e3*s:.3g} ms' if s>=1e-3 else f'{1e6*s:.3g} µs'
 
@@ -25,7 +28,7 @@ def report(rows, runs, csv=None):
     if csv: df.assign(threads=torch.get_num_threads(), runs=runs).to_csv(csv, index=False)
     show = df.assign(**{c:df[c].map(lambda o: fmt(o) if o==o else '') for c in ('ours','stand-in')}, ratio=df.ratio.map(lambda o: f'{o:.1f}×' if o==o else ''))
     print(show.fillna('').to_string(index=False))
-    print(f'medians of {runs} runs in turn; {torch.get_num_threads()} thread(s)')
+    print(f"medians of {runs} runs in turn, {'processor' if clock is time.process_time else 'wall'} time; {torch.get_num_threads()} thread(s)")
 
 def peak_mb():
     "Most memory this process ever held, MB (on Linux from /proc: `ru_maxrss` survives an exec)"

@@ -88,12 +88,12 @@ def our_views(kmix=True):
 def path_row(what, files, kmix, ref, runs, bs, few):
     "Files → two views: ours for `bs` files, the stand-in for the first `few`"
     dls = SlicerDataLoaders.from_lists('.', [*files]*3, bs=bs, num_workers=0, device='cpu', valid_pct=.1)
-    mine,user,it = our_views(kmix),UserViews(kmix=kmix),[iter(())]
+    mine,user = our_views(kmix),UserViews(kmix=kmix)
     def ours():
         b = first(dls.train)[0]
         mine(b); mine.push(b)
     dls.train.n = bs                                                # one batch a pass
-    t = in_turn(dict(ours=ours), runs, bs) | in_turn({'stand-in':lambda: [user(f) for f in files[:few]]}, runs, few)
+    t = in_turn({'ours':ours, 'stand-in':lambda: [user(f) for f in files[:few]]}, runs, (bs,few))
     return {'what':what, 'ours':t['ours'], 'stand-in':t['stand-in'], 'ref':ref}
 
 def packed_row(what, files, tmp, kmix, runs, bs, few):
@@ -104,25 +104,24 @@ def packed_row(what, files, tmp, kmix, runs, bs, few):
     def ours():
         b = first(dls.train)[0]
         mine(b); mine.push(b)
-    t = in_turn({'ours':ours}, runs, bs) | in_turn({'stand-in':lambda: [user(f) for f in files[:few]]}, runs, few)
+    t = in_turn({'ours':ours, 'stand-in':lambda: [user(f) for f in files[:few]]}, runs, (bs,few))
     return {'what':what, **t, 'ref':129 if kmix else 6.2}, pack
 
 def kmix_row(runs, bs, few):
     mine,user = our_views().kmix,UserViews()
     x,one = torch.randn(bs,1,64,96)*2-6,user.bank[7]
-    with torch.no_grad(): t = in_turn({'ours':lambda: mine(x)}, runs*5, bs)
-    t |= in_turn({'stand-in':lambda: [user.mix(one, user.partner(one)) for _ in range(few)]}, runs, few)
+    with torch.no_grad(): t = in_turn({'ours':lambda: [mine(x) for _ in range(5)], 'stand-in':lambda: [user.mix(one, user.partner(one)) for _ in range(few)]}, runs, (5*bs,few))
     return {'what':'k-mix alone, bank 2048', **t, 'ref':64}
 
 def read_rows(clips, pack, runs):
     rows = []
     for k,fs in clips.items():
         fs = fs[:16]
-        t = in_turn({'ours':lambda: [read_window(f, pos=random.random()) for f in fs], 'stand-in':lambda: [librosa.load(f, sr=16000) for f in fs]}, runs, len(fs))
+        t = in_turn({'ours':lambda: [read_window(f, pos=random.random()) for f in fs], 'stand-in':lambda: [librosa.load(f, sr=16000) for f in fs]}, runs, (len(fs),len(fs)))
         rows.append({'what':f'read a window, {k}', **t})
     i = np.arange(len(pack))
-    t = in_turn({'ours':lambda: pack.windows(i, 15200, np.random.rand(len(i))), 'stand-in':lambda: [librosa.load(f, sr=16000) for f in clips['wav 16 kHz'][:16]]}, runs)
-    rows.append({'what':'read a window, packed', 'ours':t['ours']/len(i), 'stand-in':t['stand-in']/16})
+    t = in_turn({'ours':lambda: pack.windows(i, 15200, np.random.rand(len(i))), 'stand-in':lambda: [librosa.load(f, sr=16000) for f in clips['wav 16 kHz'][:16]]}, runs, (len(i),16))
+    rows.append({'what':'read a window, packed', **t})
     return rows
 
 def worker_rows(files, pack, bs, n=4000):
@@ -145,9 +144,10 @@ def main(
     few:int=2,         # clips a run of the stand-in takes
     threads:int=1,     # of torch
     csv:Path=None,     # write the table there too
+    cpu:bool=False,    # count processor time, for a machine that does other things too
 ):
     "Files → two views"
-    warnings.filterwarnings('ignore'); torch.set_num_threads(threads)
+    warnings.filterwarnings('ignore'); torch.set_num_threads(threads); count_cpu(cpu)
     with tempfile.TemporaryDirectory() as tmp:
         tmp = Path(tmp)
         kinds = {'wav 16 kHz':(16000,1,'wav'), 'flac 16 kHz':(16000,1,'flac'), 'ogg 16 kHz':(16000,1,'ogg'), 'mp3 16 kHz':(16000,1,'mp3'), 'wav 44.1 kHz stereo':(44100,2,'wav')}

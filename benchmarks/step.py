@@ -43,7 +43,9 @@ class Plain(Module):
     def __init__(self, model):
         m = deepcopy(model)
         self.student,self.teacher,self.queue,self.m,self.T,self.ptr = m.student,m.teacher,m.queue.clone(),m.momentum,m.temp,0
-        for net in (self.student,self.teacher): net.encoder.body.to(memory_format=torch.contiguous_format)
+        for net in (self.student,self.teacher):
+            net.encoder.body.to(memory_format=torch.contiguous_format)
+            net.encoder.body.conv = nn.Sequential(*(nn.Sequential(c, b, relu, pool) for c,b,pool,relu in net.encoder.body.conv))    # in SLICER's order
         self.teacher.load_state_dict(self.student.state_dict())
 
     def instance(self, q, k):
@@ -111,9 +113,10 @@ def main(
     threads:int=1,      # of torch
     csv:Path=None,      # write the table there too
     loss_only:bool=False, # leave out the step
+    cpu:bool=False,     # count processor time, for a machine that does other things too
 ):
     "Losses and training step"
-    warnings.filterwarnings('ignore'); torch.set_num_threads(threads); set_seed(0)
+    warnings.filterwarnings('ignore'); torch.set_num_threads(threads); set_seed(0); count_cpu(cpu)
     dev,rows = torch.device('cuda' if torch.cuda.is_available() else 'cpu'),[]
     for N in (128,1024):
         y = [torch.randn(N, n_clusters, device=dev, requires_grad=True) for _ in range(2)]
