@@ -134,14 +134,13 @@ def get_audio_files(
     raise FileNotFoundError(f'{path} holds no audio file ({seen}): libsndfile reads {" ".join(sorted(audio_extensions))}; '
                             'convert others with ffmpeg, e.g. `ffmpeg -i a.m4a a.flac`')
 
-# %% ../nbs/00_audio.ipynb #9171b9ac
+# %% ../nbs/00_audio.ipynb #01943a96
 def _verdict(fn, whole=False):
     try:
-        if not whole:
-            for pos in (0,1): read_window(fn, .1, pos=pos)
-            return
-        with _open(fn) as f:
-            for i in range(0, f.frames, 2**20): _read(f, i, 2**20)
+        for pos in (0,1): read_window(fn, .1, pos=pos)
+        if whole:
+            with _open(fn) as f:
+                for i in range(0, f.frames, 2**14): _read(f, i, 2**14)         # so short that seeking is tried too
     except AudioReadError as e: return e.reason,e.remedy
 
 def verify_audio(
