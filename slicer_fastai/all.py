@@ -9,6 +9,7 @@ from .loss import *
 from .model import *
 from .callback import *
 from .data import *
+from .pack import *
 from .learner import *
 from .evaluate import *
 from .interpret import *

@@ -58,7 +58,7 @@ class SpecBank(Module):
             self._alloc(*sd[prefix+'specs'].shape[1:])
         super()._load_from_state_dict(sd, prefix, *args, **kwargs)
 
-# %% ../nbs/02_augment.ipynb #0df0776f
+# %% ../nbs/02_augment.ipynb #8fba88f0
 class Mixup(Module):
     "Mix each clip with one drawn from a bank, α = ratio·U(0,1) (BYOL-A, arXiv 2103.06695)"
     def __init__(self,
@@ -77,9 +77,12 @@ class Mixup(Module):
         x:Tensor, # log-mels (B, 1, n_mels, frames)
     )->tuple: # place in the bank (B,) and share α (B,1,1,1) of each clip's partner; α = 0 where there is no candidate
         "Draw a partner and its share for each clip"
-        c = self.candidates(x)
-        p,i = torch.rand(c.shape, device=x.device).masked_fill_(~c, -1).max(1)
-        return i, (self.ratio*torch.rand(len(x), device=x.device)*(p>=0)).view(-1,1,1,1)
+        n = self.bank.count.clamp_max(self.bank.size)
+        return (torch.rand(len(x), device=x.device)*n).long(), self.share(x, n>0)
+
+    def share(self, x, ok):
+        "α = ratio·U(0,1) for each clip (B,1,1,1), 0 where not `ok`"
+        return (self.ratio*torch.rand(len(x), device=x.device)*ok).view(-1,1,1,1)
 
     def mix(self, x, i, alpha):
         "Mix bank items `i` into `x`"
@@ -110,7 +113,7 @@ def spherical_kmeans(
         c = torch.where(own.sum(0)[:,None]>0, F.normalize(own.T@x, dim=-1), c)     # an empty cluster stays where it was
     return c
 
-# %% ../nbs/02_augment.ipynb #cea1f222
+# %% ../nbs/02_augment.ipynb #f7565afe
 class KMix(Mixup):
     "Mix each clip with one from the farthest cluster that the bank holds (SLICER, arXiv 2211.01519)"
     def __init__(self,
@@ -141,19 +144,30 @@ class KMix(Mixup):
         "Index of the nearest centroid by angle"
         return (feats@self.centroids.T).argmax(1)
 
-    @torch.no_grad()
-    def candidates(self, x):
-        "Which of the bank may be mixed into each clip: boolean (B, bank)"
-        if not self.bank.feats.numel(): return super().candidates(x)
+    def distances(self, x):
+        "Angular distance 0…2 of each clip to each bank item of its target cluster, -1 to all others: (B, bank)"
         f,bf,filled = self.features(x),F.normalize(self.bank.feats, dim=-1),self.bank.filled
         own,theirs = self.clusters(f),self.clusters(bf)
         n = F.one_hot(theirs, len(self.centroids)).mul(filled[:,None]).sum(0)              # members in the bank
         dist = (1-self.centroids@self.centroids.T).fill_diagonal_(-1)[own]                 # own cluster last
         target = dist.masked_fill(n==0, -2).argmax(1)
-        c = (theirs==target[:,None]) & filled
-        if self.top_k is None or self.top_k>=self.bank.size: return c
-        far = (1-f@bf.T).masked_fill(~c, -1)
-        return torch.zeros_like(c).scatter_(1, far.topk(self.top_k, dim=1).indices, True) & c
+        return (1-f@bf.T).clamp_min_(0).masked_fill_((theirs!=target[:,None]) | ~filled, -1)
+
+    @torch.no_grad()
+    def candidates(self, x):
+        "Which of the bank may be mixed into each clip: boolean (B, bank)"
+        if not self.bank.feats.numel(): return super().candidates(x)
+        far = self.distances(x)
+        if self.top_k is None or self.top_k>=self.bank.size: return far>=0
+        return torch.zeros_like(far, dtype=torch.bool).scatter_(1, far.topk(self.top_k, dim=1).indices, True) & (far>=0)
+
+    @torch.no_grad()
+    def draw(self, x):
+        "Draw a partner among the candidates, and its share"
+        if not self.bank.feats.numel(): return super().draw(x)
+        far,i = self.distances(x).topk(min(ifnone(self.top_k, self.bank.size), self.bank.size), dim=1, sorted=False)
+        p,j = torch.rand(far.shape, device=x.device).masked_fill_(far<0, -1).max(1)
+        return i.gather(1, j[:,None])[:,0], self.share(x, p>=0)
 
 # %% ../nbs/02_augment.ipynb #4f7a77f8
 def cubic_weights(

@@ -12,7 +12,7 @@ from fastai.basics import *
 from fastai.data.all import *
 from IPython.display import display, HTML
 
-# %% ../nbs/07_data.ipynb #8df00001
+# %% ../nbs/07_data.ipynb #425f8b68
 @delegates(LogMel, but=['sr'])
 def AudioSpecBlock(
     sr:int=16000,          # sample rate in hertz
@@ -20,17 +20,18 @@ def AudioSpecBlock(
     pad:str='zero',        # shorter clips: 'zero' (SLICER) or 'repeat'
     level:str='peak',      # bring each window to one level: 'rms', 'peak', or None as SLICER
     skip:bool=True,        # skip unreadable files with a warning; False: raise
+    max_bad:float=0.1,     # stop when more than this share of the training files (and more than 3) cannot be read; 1: never
     **kwargs
 )->TransformBlock:
     "Audio file → log-mel spectrogram: `ReadAudio` in the worker, `NormalizeLevel` and `LogMel` on the device"
     tfms = ([NormalizeLevel(level)] if level else []) + [LogMel(sr=sr, **kwargs)]
-    return AudioBlock(sr=sr, duration=duration, pad=pad, skip=skip, batch_tfms=tfms)
+    return AudioBlock(sr=sr, duration=duration, pad=pad, skip=skip, max_bad=max_bad, batch_tfms=tfms)
 
 def audio_config(dls)->dict:
     "The settings of the front end found in `dls`, enough to build it again"
     own = first(f for f in dls.train.after_batch.fs if hasattr(f, 'audio_config'))       # a foreign front end speaks for itself
     if own is not None: return own.audio_config(dls)
-    read = first(f for tl in getattr(dls.train_ds, 'tls', []) for f in tl.tfms.fs if isinstance(f, ReadAudio))
+    read = getattr(dls.train_ds, 'read', None) or first(f for tl in getattr(dls.train_ds, 'tls', []) for f in tl.tfms.fs if isinstance(f, ReadAudio))
     find = lambda t: first(f for f in dls.train.after_batch.fs if isinstance(f, t))
     lvl,mel = find(NormalizeLevel),find(LogMel)
     if read is None or mel is None: raise ValueError('these DataLoaders hold no AudioSpecBlock (ReadAudio … LogMel): build them with SlicerDataLoaders or AudioSpecBlock')
@@ -45,7 +46,7 @@ def front_end(
         return Pipeline([fastaudio_front_end(fastaudio, level)])
     return Pipeline(([NormalizeLevel(level)] if level else [])+[LogMel(**logmel)])
 
-# %% ../nbs/07_data.ipynb #93288ac6
+# %% ../nbs/07_data.ipynb #8a5ac584
 def _readable_first(files, idxs):
     "fastai tries transforms on the first item: it must be one that can be read"
     for i in range(len(idxs)):
@@ -84,8 +85,9 @@ class SlicerDataLoaders(DataLoaders):
         if kwargs.get('skip', True): splits = [_readable_first(files, s) for s in splits]
         n = len(splits[0])
         if bs>n: warn(f'batch size {bs} is larger than the {n} training clips: using bs={n}'); bs = n
-        items = files if labels is None else L(zip(files, L(labels)))
-        blocks = AudioSpecBlock(**kwargs) if labels is None else (AudioSpecBlock(**kwargs), CategoryBlock)
+        if labels is not None: labels = L(labels); vocab = sorted({labels[i] for i in splits[0]})
+        blocks = AudioSpecBlock(**kwargs) if labels is None else (AudioSpecBlock(**kwargs), CategoryBlock(vocab=vocab))
+        items = files if labels is None else L(zip(files, labels))
         get = {} if labels is None else dict(getters=[ItemGetter(0), ItemGetter(1)])
         return cls.from_dblock(DataBlock(blocks, splitter=lambda o: splits, **get), items, path=path, bs=bs, num_workers=num_workers, device=device)
 

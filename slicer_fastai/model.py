@@ -13,7 +13,7 @@ from .loss import *
 from fastai.basics import *
 import torch.nn.functional as F, torch.distributed as dist
 
-# %% ../nbs/05_model.ipynb #a550d286
+# %% ../nbs/05_model.ipynb #a2cfe2c3
 def _head(d, hidden, n): return nn.Sequential(nn.Linear(d, hidden), nn.ReLU(), nn.Linear(hidden, n)) if hidden else nn.Linear(d, n)
 
 class SlicerNet(Module):
@@ -29,10 +29,11 @@ class SlicerNet(Module):
         self.instance,self.cluster = _head(d, instance_hidden, dim),_head(d, hidden, n_clusters)
 
     def forward(self,
-        x:Tensor,  # log-mels (B, 1, n_mels, frames)
-    )->tuple: # unit vectors (B, dim) and cluster probabilities (B, n_clusters), float32
+        x:Tensor,           # log-mels (B, 1, n_mels, frames)
+        cluster:bool=True,  # compute the cluster head too?
+    )->tuple: # unit vectors (B, dim) and cluster probabilities (B, n_clusters), or None, float32
         h = self.encoder(x, head=True)
-        return F.normalize(self.instance(h).float(), dim=1), self.cluster(h).float().softmax(1)
+        return F.normalize(self.instance(h).float(), dim=1), self.cluster(h).float().softmax(1) if cluster else None
 
 # %% ../nbs/05_model.ipynb #002ace13
 class SlicerModel(Module):
@@ -82,12 +83,12 @@ class SlicerModel(Module):
         q,y = self.student(torch.cat([v1,v2]))
         return *q.chunk(2), *y.chunk(2)
 
-# %% ../nbs/05_model.ipynb #64654dce
+# %% ../nbs/05_model.ipynb #18c3afe8
 @patch
 @torch.no_grad()
 def teach(self:SlicerModel, v1, v2)->tuple: # k₁, k₂ (B, dim), and t₁, t₂ (B, n_clusters) where the cluster target is the teacher
     "What the teacher makes of the two views; no gradient"
-    k,t = self.teacher(torch.cat([v1,v2]))
+    k,t = self.teacher(torch.cat([v1,v2]), cluster=self.cluster_target=='teacher')
     return (*k.chunk(2), *t.chunk(2)) if self.cluster_target=='teacher' else tuple(k.chunk(2))
 
 @patch

@@ -1,0 +1,97 @@
+"""Millions of entries: index, first batch, memory; a tree of files; packing.
+
+    python -m benchmarks.scale [--n 2000000] [--tree 100000] [--csv out.csv]
+
+Each measurement runs in a fresh process; memory is what it adds to the peak after the imports, the list of files counted in. The `n` paths are distinct and lead
+to 200 real files, through links from a folder to itself; the pack of `n` clips of 10 s is a sparse file. The stand-in is a plain PyTorch data set over the same list.
+"""
+import json, multiprocessing as mp, os, random, tempfile, time, warnings
+import soundfile as sf
+from fastcore.script import call_parse
+from fastai.basics import *
+from slicer_fastai.all import *
+from benchmarks import *
+
+def make_tree(tmp):
+    "200 files, and links d0 … d99 from their folder to itself"
+    tmp.mkdir()
+    for i in range(200): sf.write(tmp/f'{i:03d}.wav', np.random.default_rng(i).normal(size=16000)*.1, 16000)
+    for i in range(100): (tmp/f'd{i:02d}').symlink_to('.')
+
+def paths(tmp, n): return [f'{tmp}/d{i//20000%100:02d}/d{i//200%100:02d}/{i%200:03d}.wav' for i in range(n)]
+
+def from_lists(tmp, n):
+    fs = paths(tmp/'wavs', n)
+    return lambda: SlicerDataLoaders.from_lists(tmp, fs, bs=64, num_workers=0, device='cpu')
+
+def from_lists_labels(tmp, n):
+    fs = paths(tmp/'wavs', n)
+    return lambda: SlicerDataLoaders.from_lists(tmp, fs, labels=[f[-5] for f in fs], bs=64, num_workers=0, device='cpu')
+
+def from_pack(tmp, n): return lambda: SlicerDataLoaders.from_pack(tmp/'pack', bs=64, num_workers=0, device='cpu')
+
+def plain(tmp, n):
+    "A PyTorch data set over the list, and a random split"
+    fs = paths(tmp/'wavs', n)
+    class Ds(torch.utils.data.Dataset):
+        def __len__(self): return len(fs)
+        def __getitem__(self, i): return torch.from_numpy(pad_to(read_window(fs[i], pos=random.random()), 15200))
+    def f():
+        ds = Ds()
+        tr,va = torch.utils.data.random_split(ds, [len(ds)-len(ds)//10, len(ds)//10])
+        class Dls: train = torch.utils.data.DataLoader(tr, 64, shuffle=True)
+        return Dls
+    return f
+
+def _measure(name, tmp, n, q):
+    warnings.filterwarnings('ignore'); torch.set_num_threads(1)
+    SlicerDataLoaders.from_lists('.', paths(tmp/'wavs', 100), bs=4, num_workers=0, device='cpu').one_batch()        # what is loaded on first use
+    before,make = peak_mb(),globals()[name](tmp, n)
+    t0 = time.perf_counter(); dls = make()
+    t1 = time.perf_counter(); b = next(iter(dls.train))
+    t2 = time.perf_counter()
+    q.put((t1-t0, t2-t1, peak_mb()-before, len(b[0])))
+
+def measure(*args):
+    q = mp.get_context('spawn').Queue()
+    p = mp.get_context('spawn').Process(target=_measure, args=(*args, q)); p.start()
+    r = q.get(); p.join()
+    return r
+
+def make_pack(path, n, secs=10, sr=16000):
+    "A pack of `n` clips whose store is a sparse file"
+    path.mkdir()
+    names = [f'speaker{i%1000:04d}/recording_{i:08d}.wav'.encode() for i in range(n)]
+    meta = dict(sr=sr, sig=0, format=1, store='audio-00000000.i16', vocab=None, skipped=[])
+    np.savez(path/'index.npz', meta=np.frombuffer(json.dumps(meta).encode(), np.uint8), names=np.frombuffer(b''.join(names), np.uint8),
+             ends=np.cumsum([len(o) for o in names], dtype='<i8'), lengths=np.full(n, secs*sr, '<i8'), crcs=np.zeros(n, '<u4'))
+    with open(path/meta['store'], 'wb') as f: f.truncate(2*n*secs*sr)
+
+@call_parse
+def main(
+    n:int=2_000_000,    # entries
+    tree:int=50_000,    # files in the tree that is searched and verified
+    runs:int=5,         # runs, of which the median counts
+    csv:Path=None,      # write the table there too
+):
+    "Index, first batch, memory"
+    warnings.filterwarnings('ignore')
+    with tempfile.TemporaryDirectory() as tmp:
+        tmp = Path(tmp)
+        make_tree(tmp/'wavs'); make_pack(tmp/'pack', n)
+        rows = []
+        for name in ('from_lists','from_lists_labels','from_pack','plain'):
+            r = [measure(name, tmp, n) for _ in range(runs)]
+            a,b,m,_ = [median(o) for o in zip(*r)]
+            rows.append(dict(what=name, entries=n, index=f'{a:.1f} s', **{'first batch':f'{b:.1f} s', 'memory':f'{m:.0f} MB'}))
+        df = pd.DataFrame(rows)
+        print(df.to_string(index=False))
+        if csv: df.to_csv(csv, index=False)
+        src = (tmp/'wavs/000.wav').read_bytes()
+        for i in range(tree):
+            if i%1000==0: d = tmp/f'tree/{i//1000:03d}'; d.mkdir(parents=True)
+            os.link(tmp/'wavs/000.wav', d/f'{i%1000:03d}.wav')
+        t = [seconds(lambda: get_audio_files(tmp/'tree')) for _ in range(runs)]
+        print(f'get_audio_files, {tree} files: {median(t):.2f} s ({1e6*median(t)/tree:.0f} µs each)')
+        t = seconds(lambda: verify_audio(get_audio_files(tmp/'tree')[:tree//5]))
+        print(f'verify_audio, {tree//5} files: {t:.2f} s ({1e6*t/(tree//5):.0f} µs each)')
