@@ -12,5 +12,6 @@ from .data import *
 from .learner import *
 from .evaluate import *
 from .interpret import *
+from .health import *
 from .supervised import *
 from .sounds import *

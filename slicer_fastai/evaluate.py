@@ -66,7 +66,7 @@ def embed(self:SlicerLearner,
     "Embed audio files with the student's encoder"
     return globals()['embed'](self.encoder, items, level, **kwargs)
 
-# %% ../nbs/10_evaluate.ipynb #52ce129b
+# %% ../nbs/10_evaluate.ipynb #8db6f6d1
 def _emb(encoder, items, **kwargs): return items if isinstance(items, np.ndarray) else embed(encoder, items, **kwargs)
 
 def _probe(C): return LogisticRegression(C=C, max_iter=1000, tol=1e-3)
@@ -87,7 +87,8 @@ def linear_probe(
     else:
         xv,yv = (xt,yt) if valid[0] is test[0] else (turn.transform(_emb(encoder, valid[0], **kwargs)), np.asarray(valid[1]))
         score = lambda C: _probe(C).fit(x, y).score(xv, yv)
-    return float(_probe(max(Cs, key=score)).fit(x, y).score(xt, yt))
+    C = Cs[0] if len(Cs)==1 else max(Cs, key=score)
+    return float(_probe(C).fit(x, y).score(xt, yt))
 
 # %% ../nbs/10_evaluate.ipynb #0a1d1b79
 def knn_probe(
