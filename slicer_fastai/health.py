@@ -82,7 +82,7 @@ def measure(
             clusters=int(use.argmax(1).unique().numel()), entropy=float(assignment_entropy(use)), n_clusters=y1.shape[1],
             teacher=float(1-(q1*k1).sum(1).mean()), queue=n/len(m.queue), clips=len(x))
 
-# %% ../nbs/14_health.ipynb #498b5602
+# %% ../nbs/14_health.ipynb #262ae239
 def _busy(learn): return hasattr(learn, 'lr_finder') or hasattr(learn, 'gather_preds')       # no epochs there
 
 class Health(Callback):
@@ -93,8 +93,8 @@ class Health(Callback):
         seed:int=42,  # of their views
     ): store_attr()
 
-    def before_fit(self):
-        if _busy(self.learn): return
+    def before_train(self):                                             # not before_fit: that comes in `validate`, too
+        if self.x is not None or _busy(self.learn): return
         with no_random(self.seed, reproducible=False):
             dl = self.dls.valid
             self.x = dl.new(bs=min(self.n, len(dl.dataset)), num_workers=0, shuffle=False, drop_last=False).one_batch()[0]
@@ -135,7 +135,7 @@ def _labelled(dls, ds, max_n, seed):
     if len(bs[0])<2: raise ValueError('the probe needs labels: give it labelled DataLoaders, or (files, labels) to learn from and to test on')
     return torch.cat([b[0].as_subclass(Tensor).cpu() for b in bs]),np.concatenate([b[1].cpu().numpy() for b in bs])
 
-# %% ../nbs/14_health.ipynb #c26777d0
+# %% ../nbs/14_health.ipynb #fbc00444
 class Probe(Callback):
     "Base of probes: a column of accuracies, 0…1, by `score` on embeddings of clips with labels; training goes on as without it"
     order,column,value,data = Health.order-1,'probe',math.nan,None
@@ -155,8 +155,7 @@ class Probe(Callback):
             else: self.data = [self._read(*dls), None]
             if self.test is not None: self.data[1] = self._read(*self.test)
         self.metric = ValueMetric(self.current, self.column)
-        self.learn.metrics = self.learn.metrics+[self.metric]
-        self.run_probe()
+        self.value,self.learn.metrics = math.nan,self.learn.metrics+[self.metric]
 
     def _read(self, files, labels):
         idx = _some(len(files), self.max_n, self.seed)
@@ -169,6 +168,8 @@ class Probe(Callback):
             self.value = self.score((x,y), (xt,yt)) if np.isfinite(x).all() and np.isfinite(xt).all() else math.nan
 
     def current(self): return self.value
+    def before_train(self):
+        if self.data is not None and not np.isfinite(self.value): self.run_probe()    # before training: what it has to beat
     def after_validate(self):
         if self.data is not None: self.run_probe()
     def after_fit(self):
@@ -232,7 +233,7 @@ def _health(self:SlicerLearner):
     if not getattr(self, 'health_log', None): raise ValueError('no health log: fit with cbs=Health()')
     return self.health_log
 
-# %% ../nbs/14_health.ipynb #07e70ceb
+# %% ../nbs/14_health.ipynb #8979fa7a
 @patch
 def plot_health(self:SlicerLearner,
     axs=None,          # eight axes; default: new ones
@@ -252,7 +253,7 @@ def plot_health(self:SlicerLearner,
     after = df.index>0                                                  # an empty queue has no loss
     draw(axs[0], 'instance loss', 'nats', loss=df.instance.where(after), chance=df.chance.where(after))
     draw(axs[1], 'cluster loss', 'nats', loss=df.cluster, columns_alike=df.cluster*0+math.log(2*C-1))
-    draw(axs[2], 'instance accuracy', '%', 100, accuracy=100*df.accuracy, **{k:100*df[k] for k in ('knn','linear') if k in df})
+    draw(axs[2], 'accuracy', '%', 100, instance=100*df.accuracy, **{k:100*df[k] for k in ('knn','linear') if k in df})
     draw(axs[3], 'spread', '0: all clips alike', max(1, np.nanmax([1, *df.spread_q])), instance=df.spread_q, embedding=df.spread)
     draw(axs[4], 'effective rank of embeddings', 'directions', rank=df['rank'])
     draw(axs[5], 'Wang & Isola', 'lower is better', alignment=df.alignment, uniformity=df.uniformity)
