@@ -55,7 +55,7 @@ def show_views(self:SlicerLearner,
             axs[i%n,0].add_patch(Rectangle((t0*sec, f0), w*sec, h, fill=False, ec='w', lw=1.5, ls='-' if i<n else '--'))
     return axs
 
-# %% ../nbs/11_interpret.ipynb #f8b1b772
+# %% ../nbs/11_interpret.ipynb #8d5934cc
 def _kmix(learn):
     km = get_model(learn.model).views.kmix
     if km is None: raise ValueError("no k-mix among the views: make the learner with tfms='mixup crop kmix'")
@@ -88,10 +88,10 @@ def plot_kmix(self:SlicerLearner,
     ticks = [h for h in (100,300,1000,3000) if hz[0]<h<hz[-1]]
     axs[0].set_xticks(ticks, [str(h) if h<1000 else f'{h//1000}k' for h in ticks]); axs[0].minorticks_off()
     axs[1].bar(range(k), counts, color=cols); axs[1].set(xticks=range(k), xlabel='cluster', ylabel='clips', title=f'{n} clips in the bank')
-    d = (1-km.centroids@km.centroids.T).clamp_min(0).cpu().numpy()
+    d = (1-km.centroids@km.centroids.T).fill_diagonal_(0).cpu().numpy()
     axs[2].imshow(d, cmap='cividis'); axs[2].set(xticks=range(k), yticks=range(k), xlabel='cluster', ylabel='cluster', title='1 - cosine of centroids')
     if k<=8:
-        for i,j in itertools.product(range(k), range(k)): axs[2].text(j, i, f'{d[i,j]:.2g}', ha='center', va='center', fontsize=7, color='w' if d[i,j]<d.max()/2 else 'k')
+        for i,j in itertools.product(range(k), range(k)): axs[2].text(j, i, f'{d[i,j]:.3f}', ha='center', va='center', fontsize=7, color='w' if d[i,j]<d.max()/2 else 'k')
     near = (z@km.centroids.T).cpu().masked_fill(own[:,None]!=torch.arange(k), -2).argmax(0)
     meta = {o:a[o] for o in ('sr','n_fft','hop_length','f_min','f_max') if o in a}
     specs = [AudioSpectrogram(km.bank.specs[i][None].cpu(), **meta) for i in near]
