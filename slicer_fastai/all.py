@@ -13,5 +13,7 @@ from .pack import *
 from .learner import *
 from .evaluate import *
 from .interpret import *
+from .health import *
+from .report import *
 from .supervised import *
 from .sounds import *

@@ -42,10 +42,10 @@ def mel_filters(
     up,down = (f-e[:-2])/(e[1:-1]-e[:-2]), (e[2:]-f)/(e[2:]-e[1:-1])
     return (torch.minimum(up, down).clamp_min(0)*2/(e[2:]-e[:-2])).float()
 
-# %% ../nbs/01_spectrogram.ipynb #e75ec310
+# %% ../nbs/01_spectrogram.ipynb #90f3323b
 class AudioSpectrogram(TensorBase):
     "A log-mel spectrogram (1, n_mels, frames), natural logarithm of power, that knows the settings that made it"
-    sr,hop_length,f_min,f_max = 16000,160,60.,7800.
+    sr,n_fft,hop_length,f_min,f_max = 16000,1024,160,60.,7800.
     nframes = property(lambda self: self.shape[-1], doc="Number of frames")
     duration = property(lambda self: self.shape[-1]*self.hop_length/self.sr, doc="Length in seconds")
 
@@ -60,7 +60,7 @@ class AudioSpectrogram(TensorBase):
         ax.set(xlabel='s', ylabel='Hz', title=title)
         return ax
 
-# %% ../nbs/01_spectrogram.ipynb #7ecd9ed4
+# %% ../nbs/01_spectrogram.ipynb #5ba3c259
 class LogMel(DisplayedTransform):
     "Waveforms (…, samples) → log-mel spectrograms (…, n_mels, frames), frames = 1 + samples // hop_length"
     order = 20
@@ -88,7 +88,7 @@ class LogMel(DisplayedTransform):
 
     def encodes(self, x:AudioTensor):
         if x.sr!=self.sr: raise ValueError(f'the sound is at {x.sr} Hz, LogMel at {self.sr}: use the same `sr` for both')
-        return AudioSpectrogram(self.compute(x.as_subclass(Tensor)), sr=self.sr, hop_length=self.hop_length, f_min=self.f_min, f_max=self.f_max)
+        return AudioSpectrogram(self.compute(x.as_subclass(Tensor)), sr=self.sr, n_fft=self.n_fft, hop_length=self.hop_length, f_min=self.f_min, f_max=self.f_max)
 
     def compute(self, x):
         "The computation on plain tensors (…, samples), always in float32"
@@ -103,6 +103,25 @@ class LogMel(DisplayedTransform):
     def _mel(self, x):
         z = torch.stft(x, self.n_fft, self.hop_length, window=self.window, center=True, pad_mode=self.pad_mode, return_complex=True)
         return (self.filters @ (z.real.square()+z.imag.square()) + self.eps).log()
+
+# %% ../nbs/01_spectrogram.ipynb #d1283054
+@patch
+def to_audio(self:AudioSpectrogram,
+    n_iter:int=32,  # iterations of Griffin & Lim (librosa: 32)
+)->AudioTensor: # (1, samples); needs librosa
+    "A waveform that has about this log-mel spectrogram: mel inversion and Griffin-Lim by librosa"
+    try: from librosa.feature.inverse import mel_to_audio
+    except ImportError as e: raise ImportError('to hear a spectrogram needs librosa: pip install "librosa>=0.11"') from e
+    x = self.as_subclass(Tensor).detach().cpu().float().flatten(0,-3)
+    if len(x)!=1: raise ValueError(f'{len(x)} spectrograms: hear one at a time')
+    with no_random():                                                   # Griffin-Lim starts from random phases
+        y = mel_to_audio(x[0].exp().numpy(), sr=self.sr, n_fft=self.n_fft, hop_length=self.hop_length, n_iter=n_iter, fmin=self.f_min, fmax=self.f_max)
+    return AudioTensor(torch.from_numpy(y)[None], sr=self.sr)
+
+@patch
+def hear(self:AudioSpectrogram, n_iter:int=32):
+    "A player of `to_audio`"
+    return self.to_audio(n_iter).hear()
 
 # %% ../nbs/01_spectrogram.ipynb #114e5621
 class NormalizeSpec(Module):
