@@ -23,7 +23,7 @@ def _png(fig, dpi):
 def _figure(f, dpi, alt):
     "The picture that `f()` draws, as an <img>"
     old,backend = set(plt.get_fignums()),plt.isinteractive()
-    plt.ioff()
+    plt.interactive(False)
     try: res = f()
     finally: plt.interactive(backend)
     imgs = ''.join(f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{_png(plt.figure(n), dpi)}">' for n in plt.get_fignums() if n not in old)

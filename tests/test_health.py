@@ -69,7 +69,7 @@ def test_probe_without_labels_says_so(tiny):
 
 # runs that fail, and what is said
 
-made = dict(diverged=dict(n=2, lr=1e3), collapsed=dict(n=5, lr=1e-1), too_easy=dict(n=5, lr=3e-3, tfms=''), early=dict(n=1, lr=1e-3))
+made = dict(diverged=dict(n=2, lr=1e3), collapsed=dict(n=5, lr=.3), too_easy=dict(n=5, lr=3e-3, tfms=''), early=dict(n=1, lr=1e-3))
 @pytest.mark.parametrize('name', made)
 def test_made_to_fail(files, tiny, loaders, name):
     kw = dict(made[name]); n,lr = kw.pop('n'),kw.pop('lr')
