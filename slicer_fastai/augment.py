@@ -58,7 +58,7 @@ class SpecBank(Module):
             self._alloc(*sd[prefix+'specs'].shape[1:])
         super()._load_from_state_dict(sd, prefix, *args, **kwargs)
 
-# %% ../nbs/02_augment.ipynb #8fba88f0
+# %% ../nbs/02_augment.ipynb #7d052b8f
 class Mixup(Module):
     "Mix each clip with one drawn from a bank, α = ratio·U(0,1) (BYOL-A, arXiv 2103.06695)"
     def __init__(self,
@@ -86,8 +86,10 @@ class Mixup(Module):
 
     def mix(self, x, i, alpha):
         "Mix bank items `i` into `x`"
+        return tiled(self._mix, x, i, alpha) if self.bank.specs.numel() else x
+
+    def _mix(self, x, i, alpha):
         z = self.bank.specs[i][:,None]
-        if not z.numel(): return x
         if self.norm is None: return log_mix(x, z, alpha)
         return self.norm.inverse(log_mix(self.norm(x), self.norm(z), alpha))
 
@@ -113,7 +115,7 @@ def spherical_kmeans(
         c = torch.where(own.sum(0)[:,None]>0, F.normalize(own.T@x, dim=-1), c)     # an empty cluster stays where it was
     return c
 
-# %% ../nbs/02_augment.ipynb #f7565afe
+# %% ../nbs/02_augment.ipynb #9a69c3b5
 class KMix(Mixup):
     "Mix each clip with one from the farthest cluster that the bank holds (SLICER, arXiv 2211.01519)"
     def __init__(self,
@@ -147,11 +149,11 @@ class KMix(Mixup):
     def distances(self, x):
         "Angular distance 0…2 of each clip to each bank item of its target cluster, -1 to all others: (B, bank)"
         f,bf,filled = self.features(x),F.normalize(self.bank.feats, dim=-1),self.bank.filled
-        own,theirs = self.clusters(f),self.clusters(bf)
-        n = F.one_hot(theirs, len(self.centroids)).mul(filled[:,None]).sum(0)              # members in the bank
+        own,theirs = self.clusters(f),self.clusters(bf).masked_fill(~filled, len(self.centroids))
+        n = F.one_hot(theirs, len(self.centroids)+1).sum(0)[:-1]                           # members in the bank
         dist = (1-self.centroids@self.centroids.T).fill_diagonal_(-1)[own]                 # own cluster last
         target = dist.masked_fill(n==0, -2).argmax(1)
-        return (1-f@bf.T).clamp_min_(0).masked_fill_((theirs!=target[:,None]) | ~filled, -1)
+        return torch.addmm(f.new_ones(1), f, bf.T, alpha=-1).clamp_min_(0).masked_fill_(theirs!=target[:,None], -1)
 
     @torch.no_grad()
     def candidates(self, x):
@@ -169,7 +171,7 @@ class KMix(Mixup):
         p,j = torch.rand(far.shape, device=x.device).masked_fill_(far<0, -1).max(1)
         return i.gather(1, j[:,None])[:,0], self.share(x, p>=0)
 
-# %% ../nbs/02_augment.ipynb #4f7a77f8
+# %% ../nbs/02_augment.ipynb #b45fc070
 def cubic_weights(
     start:Tensor,  # first row of each box on the canvas (B,)
     size:Tensor,   # rows in each box (B,)
@@ -205,6 +207,9 @@ class RandomResizeCrop(Module):
 
     def crop(self, x, box):
         "Stretch the boxes to the size of the spectrogram"
+        return tiled(self._crop, x, box)
+
+    def _crop(self, x, box):
         (n_mels,frames),(H,W) = x.shape[-2:],self._canvas(x)
         top,left = (H-n_mels)//2,(W-frames)//2
         wf = cubic_weights(box[:,0], box[:,2], H, n_mels)[..., top:top+n_mels]
