@@ -58,7 +58,7 @@ class SpecBank(Module):
             self._alloc(*sd[prefix+'specs'].shape[1:])
         super()._load_from_state_dict(sd, prefix, *args, **kwargs)
 
-# %% ../nbs/02_augment.ipynb #7d052b8f
+# %% ../nbs/02_augment.ipynb #8fba88f0
 class Mixup(Module):
     "Mix each clip with one drawn from a bank, α = ratio·U(0,1) (BYOL-A, arXiv 2103.06695)"
     def __init__(self,
@@ -86,10 +86,8 @@ class Mixup(Module):
 
     def mix(self, x, i, alpha):
         "Mix bank items `i` into `x`"
-        return tiled(self._mix, x, i, alpha) if self.bank.specs.numel() else x
-
-    def _mix(self, x, i, alpha):
         z = self.bank.specs[i][:,None]
+        if not z.numel(): return x
         if self.norm is None: return log_mix(x, z, alpha)
         return self.norm.inverse(log_mix(self.norm(x), self.norm(z), alpha))
 
@@ -171,13 +169,13 @@ class KMix(Mixup):
         p,j = torch.rand(far.shape, device=x.device).masked_fill_(far<0, -1).max(1)
         return i.gather(1, j[:,None])[:,0], self.share(x, p>=0)
 
-# %% ../nbs/02_augment.ipynb #b45fc070
+# %% ../nbs/02_augment.ipynb #97c39796
 def cubic_weights(
-    start:Tensor,  # first row of each box on the canvas (B,)
+    start:Tensor,  # first row of each box (B,), below 0 where it begins outside
     size:Tensor,   # rows in each box (B,)
-    n_in:int,      # rows of the canvas
+    n_in:int,      # rows there are; those of a box that lie outside count as 0
     n_out:int,     # rows wanted
-)->Tensor: # (B, n_out, n_in); each row sums to 1
+)->Tensor: # (B, n_out, n_in); each row sums to 1 where the box lies inside
     "Bicubic interpolation (a = -0.75, corners aligned) of a box to `n_out` rows, as one matrix per box"
     pos = torch.arange(n_out, device=size.device)*((size-1)/max(n_out-1, 1))[:,None]
     t = (pos-pos.floor())[...,None] + tensor([1.,0.,-1.,-2.], device=size.device)          # distance to the four taps
@@ -185,7 +183,8 @@ def cubic_weights(
     w = torch.where(d<=1, ((a+2)*d-(a+3))*d*d+1, (((d-5)*d+8)*d-4)*a)
     i = pos.floor().long()[...,None] + torch.arange(-1,3, device=size.device)
     i = torch.minimum(i.clamp_min(0), (size-1).long()[:,None,None]) + start.long()[:,None,None]
-    return torch.zeros(len(size), n_out, n_in, device=size.device).scatter_add_(2, i, w)
+    w = w.masked_fill((i<0) | (i>=n_in), 0)
+    return torch.zeros(len(size), n_out, n_in, device=size.device).scatter_add_(2, i.clamp_(0, n_in-1), w)
 
 class RandomResizeCrop(Module):
     "Crop a random box of a canvas around each spectrogram and stretch it back (BYOL-A, arXiv 2103.06695)"
@@ -207,13 +206,9 @@ class RandomResizeCrop(Module):
 
     def crop(self, x, box):
         "Stretch the boxes to the size of the spectrogram"
-        return tiled(self._crop, x, box)
-
-    def _crop(self, x, box):
         (n_mels,frames),(H,W) = x.shape[-2:],self._canvas(x)
-        top,left = (H-n_mels)//2,(W-frames)//2
-        wf = cubic_weights(box[:,0], box[:,2], H, n_mels)[..., top:top+n_mels]
-        wt = cubic_weights(box[:,1], box[:,3], W, frames)[..., left:left+frames]
+        wf = cubic_weights(box[:,0]-(H-n_mels)//2, box[:,2], n_mels, n_mels)
+        wt = cubic_weights(box[:,1]-(W-frames)//2, box[:,3], frames, frames)
         fill = 0. if self.norm is None else self.norm.mean
         return (wf @ (x[:,0]-fill) @ wt.mT)[:,None] + fill
 
