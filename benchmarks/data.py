@@ -12,6 +12,7 @@ The last column compares with a measured reference implementation. It took, else
 import random, tempfile, time, warnings
 import librosa, soundfile as sf, torch.nn.functional as F
 from fastcore.script import call_parse
+from threadpoolctl import threadpool_limits
 from fastai.basics import *
 from slicer_fastai.all import *
 from benchmarks import *
@@ -147,7 +148,8 @@ def main(
     cpu:bool=False,    # count processor time, for a machine that does other things too
 ):
     "Files → two views"
-    warnings.filterwarnings('ignore'); torch.set_num_threads(threads); count_cpu(cpu)
+    warnings.filterwarnings('ignore'); torch.set_num_threads(threads); threadpool_limits(threads); count_cpu(cpu)
+    keep_memory()                                                   # as while training
     with tempfile.TemporaryDirectory() as tmp:
         tmp = Path(tmp)
         kinds = {'wav 16 kHz':(16000,1,'wav'), 'flac 16 kHz':(16000,1,'flac'), 'ogg 16 kHz':(16000,1,'ogg'), 'mp3 16 kHz':(16000,1,'mp3'), 'wav 44.1 kHz stereo':(44100,2,'wav')}

@@ -113,7 +113,7 @@ def spherical_kmeans(
         c = torch.where(own.sum(0)[:,None]>0, F.normalize(own.T@x, dim=-1), c)     # an empty cluster stays where it was
     return c
 
-# %% ../nbs/02_augment.ipynb #9a69c3b5
+# %% ../nbs/02_augment.ipynb #806733a8
 class KMix(Mixup):
     "Mix each clip with one from the farthest cluster that the bank holds (SLICER, arXiv 2211.01519)"
     def __init__(self,
@@ -165,9 +165,10 @@ class KMix(Mixup):
     def draw(self, x):
         "Draw a partner among the candidates, and its share"
         if not self.bank.feats.numel(): return super().draw(x)
-        far,i = self.distances(x).topk(min(ifnone(self.top_k, self.bank.size), self.bank.size), dim=1, sorted=False)
-        p,j = torch.rand(far.shape, device=x.device).masked_fill_(far<0, -1).max(1)
-        return i.gather(1, j[:,None])[:,0], self.share(x, p>=0)
+        far,i = self.distances(x).topk(min(ifnone(self.top_k, self.bank.size), self.bank.size), dim=1)
+        n = (far>=0).sum(1)                                                                # the farthest come first
+        j = (torch.rand(len(x), device=x.device)*n).long()
+        return i.gather(1, j[:,None])[:,0], self.share(x, n>0)
 
 # %% ../nbs/02_augment.ipynb #97c39796
 def cubic_weights(
