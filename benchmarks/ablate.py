@@ -1,6 +1,6 @@
 """Train and probe SLICER under one changed setting at a time; one CSV row a run, resumable.
 
-    python -m benchmarks.ablate --data PATH --passes 5 --seeds 3 --switch tfms='crop|mixup crop kmix' --switch lr='3e-4|1e-3'
+    python -m benchmarks.ablate --data PATH --passes 5 --seeds 3 --switch tfms='crop|mixup crop kmix' --switch lr='3e-4|3e-3'
 
 PATH holds pretrain.csv (column `files`) and tasks/*.csv (columns path, label, split = train/valid/test), names relative to PATH.
 The first run of each seed is the base; then every value of every switch, alone (`--grid`: all combinations). A switch is any argument of
@@ -120,7 +120,7 @@ def main(
     first:int=0,                      # the first of them
     out:Path=Path('ablation.csv'),    # one row a run; rows that are there are not run again
     split:str='valid',                # probes report on this split: choose on 'valid' or 'cv', report once on 'test'
-    lr:float=3e-4,                    # largest learning rate of the cycle
+    lr:float=1e-3,                    # largest learning rate of the cycle
     grid:bool=False,                  # all combinations of the switches instead of one at a time
     keep:Path=None,                   # save each run's encoder below this folder
     base:str='{}',                    # json of settings that all runs share, e.g. '{"d":512}'

@@ -19,7 +19,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-# %% ../nbs/10_evaluate.ipynb #9e5879e7
+# %% ../nbs/10_evaluate.ipynb #65b522e8
 def _windows(fn, duration, sr, pad, max_s):
     "A file as windows (n, 1, samples), side by side, the last one flush with the end"
     x,n = read_window(fn, None if max_s is None else max_s, sr, pos=0.),round(duration*sr)
@@ -53,7 +53,7 @@ def embed(
             ws = parallel(read, items[i:i+bs], n_workers=ifnone(n_workers, defaults.cpus), threadpool=True, progress=False)
             x = torch.cat(list(ws)).to(dev)
             y = torch.cat([encoder.frames(front((AudioTensor(b, sr=a['sr']),))[0]) for b in x.split(256)]).float()
-            if head: y = encoder.act(y)
+            if head: y = encoder.rest(y)
             y = [o.flatten(0,1) for o in y.split([len(w) for w in ws])]                  # (T of all windows, d) for each file
             res += [(encoder.pool_time(o) if level=='clip' else o).cpu().numpy() for o in y]
     finally: encoder.train(mode)

@@ -36,7 +36,7 @@ def slicer_views(
     if bad: raise ValueError(f'tfms={tfms!r}: {bad[0]!r} is none of {", ".join(make)}')
     return Views([make[t]() for t in tfms.split()])
 
-# %% ../nbs/08_learner.ipynb #3964dd01
+# %% ../nbs/08_learner.ipynb #646616b4
 def _pow2(n): return 2**int(math.log2(max(n, 2)))
 
 def _within(**kwargs):
@@ -51,7 +51,7 @@ class SlicerLearner(Learner):
         dls,                            # `SlicerDataLoaders`, or any `DataLoaders` whose first input is an `AudioSpectrogram`
         arch='audiontt',                # 'audiontt', any timm name, an `nn.Module`, or an `AudioEncoder`
         pretrained:bool=False,          # timm's weights for `arch`
-        arch_kwargs:dict=None,          # more for the encoder, e.g. `dict(d=512)` for 'audiontt' (SLICER, reference: `dict(d=2048, last_relu=True)`), `dict(pool='mean')`
+        arch_kwargs:dict=None,          # more for the encoder, e.g. `dict(d=512)` for 'audiontt' (SLICER, reference: `dict(d=2048, out='relu')`), `dict(pool='mean')`
         tfms:str='crop kmix',           # augmentations in their order (SLICER, reference: 'mixup crop kmix')
         ratio:float=0.4,                # largest share of a mixed-in clip (SLICER, reference: 0.4)
         mix_domain:str='power',         # mix powers, or 'normalized' values (reference)
@@ -77,7 +77,7 @@ class SlicerLearner(Learner):
         seed:int=42,                    # of the sample and of k-means
         splitter=None,                  # parameter groups; default: encoder, heads
         metrics=None,                   # default: instance, cluster and chance loss
-        lr:float=3e-4,                  # default of `fit` and `fit_one_cycle` (reference: SGD, 3e-4)
+        lr:float=1e-3,                  # default of `fit` and `fit_one_cycle` (reference: SGD, 3e-4)
         **kwargs
     ):
         audio = audio_config(dls)
@@ -125,7 +125,7 @@ def sample_specs(
     if not specs: raise ValueError('no clip of the training set could be read: verify_audio(path) says why')
     return torch.cat(specs)
 
-# %% ../nbs/08_learner.ipynb #c7ebce85
+# %% ../nbs/08_learner.ipynb #de18b9ac
 #: The choices of SLICER's released code, for `SlicerLearner(dls, **lape_preset)`
-lape_preset = dict(arch_kwargs=dict(last_relu=True), tfms='mixup crop kmix', mix_domain='normalized', crop_freq=(.6,1.5), crop_time=(.6,1.5), bank_size=2048, queue_size=65536, momentum=.998, temp=.07,
+lape_preset = dict(arch_kwargs=dict(out='relu'), tfms='mixup crop kmix', mix_domain='normalized', crop_freq=(.6,1.5), crop_time=(.6,1.5), bank_size=2048, queue_size=65536, momentum=.998, temp=.07,
     instance_hidden=None, cluster_target='student', entropy_weight=0., teacher_dropout=True, teacher_bn='batch', lr=3e-4, opt_func=partial(SGD, mom=.9), wd=1e-4, moms=(.9,.9,.9))

@@ -301,18 +301,20 @@ def test_audiontt_by_hand():
     assert m.conv(x).shape==(3,64,8,12)
     assert [l.p for l in m.modules() if isinstance(l, nn.Dropout)]==[.3]
 
-@pytest.mark.parametrize('last', [noop,F.relu])
-def test_audiontt_layer_by_layer(last):
-    "Convolution, batch norm, ReLU, then pooling; frames flattened over mel and channel; AudioNTT's last ReLU where asked for"
-    m = timm.create_model('audiontt', d=24, width=4, last_relu=last is F.relu).eval()
+@pytest.mark.parametrize('out', ['fc1','fc2','relu'])
+def test_audiontt_layer_by_layer(out):
+    "Convolution, batch norm, ReLU, then pooling; frames flattened over mel and channel; as far as `out` says, the rest by `rest`"
+    m = timm.create_model('audiontt', d=24, width=4, out=out).eval()
     for b in m.modules():
         if isinstance(b, nn.BatchNorm2d): b.running_mean.normal_(); b.running_var.uniform_(.5, 2); nn.init.normal_(b.weight); nn.init.normal_(b.bias)
     y = x = torch.randn(2,1,64,96)
     convs,bns,lins = [[l for l in m.modules() if isinstance(l, t)] for t in (nn.Conv2d, nn.BatchNorm2d, nn.Linear)]
     for c,b in zip(convs, bns): y = F.max_pool2d(F.relu(b(F.conv2d(y, c.weight, c.bias, padding=1))), 2)
     steps = [torch.stack([y[i,:,:,t].T.reshape(-1) for i in range(2)]) for t in range(12)]      # mel·channel
-    want = torch.stack([last(lins[1](F.relu(lins[0](s)))) for s in steps], 1)
-    close(m(x), want)
+    fc1 = torch.stack([lins[0](s) for s in steps], 1)
+    fc2 = lins[1](F.relu(fc1))
+    close(m(x), dict(fc1=fc1, fc2=fc2, relu=F.relu(fc2))[out])
+    close(m.rest(m(x)), F.relu(fc2))
 
 def test_pooling_is_max_plus_mean():
     enc,x = AudioEncoder('audiontt', **encoder_kw).eval(),torch.randn(2,1,64,96)
