@@ -5,10 +5,12 @@
 # %% auto #0
 __all__ = ['project', 'listens']
 
-# %% ../nbs/11_interpret.ipynb #1ec71616
+# %% ../nbs/11_interpret.ipynb #e13f1beb
 from .audio import *
 from .spectrogram import *
 from .augment import *
+from .callback import *
+from .callback import _file
 from .data import *
 from .learner import *
 from .evaluate import *
@@ -19,7 +21,11 @@ from matplotlib.patches import Rectangle
 from IPython.display import display
 import base64, html, io, soundfile as sf, torch.nn.functional as F
 
-# %% ../nbs/11_interpret.ipynb #d731099a
+# %% ../nbs/11_interpret.ipynb #e5bbf7e1
+def _short(fn, n=26):
+    s = Path(fn).stem
+    return s if len(s)<=n else '…'+s[1-n:]
+
 @patch
 @torch.no_grad()
 def show_views(self:SlicerLearner,
@@ -29,13 +35,15 @@ def show_views(self:SlicerLearner,
     **kwargs       # to `AudioSpectrogram.show`
 )->np.ndarray: # the axes (max_n, columns)
     "Clips with the crops' boxes, what k-mix mixed in, and their two views"
-    x = self.dls.train.one_batch()[0][:max_n]
-    views,spec,n = get_model(self.model).views,lambda o: retain_meta(x, AudioSpectrogram(o)),len(x)
+    m,dl = get_model(self.model),self.dls.train
+    x = dl.one_batch()[0]; idxs,x = batch_idxs(dl, 0, len(x)) or [],x[:max_n]
+    views,spec,n,known = m.views,lambda o: retain_meta(x, AudioSpectrogram(o)),len(x),file_ids(dl.dataset)
+    names = lambda ids: ['' if i==0 or not len(at := (known==i).nonzero()) else '\n'+_short(_file(dl.dataset.items[int(at[0])])) for i in ids.cpu()]
     v,clean,partner,box,km = x.as_subclass(Tensor).repeat(2,1,1,1),x.as_subclass(Tensor).repeat(2,1,1,1),None,None,views.kmix
     for t in views.tfms:                                                # as `Views.forward`, but looking over shoulders
         if isinstance(t, KMix):
             i,alpha = t.draw(clean)
-            v,partner = t.mix(v, i, alpha),(t.bank.specs[i],alpha.flatten())
+            v,partner = t.mix(v, i, alpha),(t.bank.specs[i],alpha.flatten(),names(m.bank_ids[i[:n]]) if t.bank is m.bank else ['']*n)
         elif isinstance(t, RandomResizeCrop): box = t.draw(v); v,canvas = t.crop(v, box),t._canvas(v)
         else: v = t(v, clean)
     own = lambda o: '' if km is None else f' (cluster {int(km.clusters(km.features(o[None,None] if o.ndim==2 else o[None]))[0])})'
@@ -46,7 +54,8 @@ def show_views(self:SlicerLearner,
     for j,(name,o,more) in enumerate(cols):
         for i in range(n):
             share = f' {float(partner[1][i]):.0%}' if name=='mixed in' else ''
-            spec(o[i]).show(ax=axs[i,j], title=name+share+(more(o[i].as_subclass(Tensor)) if more else ''), **kwargs)
+            file = partner[2][i] if name=='mixed in' else names(known[idxs[i:i+1]])[0] if name=='clip' and len(idxs) else ''
+            spec(o[i]).show(ax=axs[i,j], title=name+share+(more(o[i].as_subclass(Tensor)) if more else '')+file, **kwargs)
             axs[i,j].title.set_fontsize(9)
     if box is not None:
         sec,off = x.hop_length/x.sr,[(c-m)//2 for c,m in zip(canvas, x.shape[-2:])]
