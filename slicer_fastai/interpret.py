@@ -110,8 +110,8 @@ def plot_kmix(self:SlicerLearner,
     if hear: display(players([o.to_audio() for o in specs], [f'cluster {c}' for c in range(k)]))
     return axs
 
-# %% ../nbs/11_interpret.ipynb #f952bb82
-def _mix_example(learn, x, cluster, alpha, clip, hear=True, **kwargs):
+# %% ../nbs/11_interpret.ipynb #f823f416
+def _mix_example(learn, x, cluster, alpha, clip, hear=True, sounds=None, **kwargs):
     km = _kmix(learn)
     n = int(km.bank.count.clamp_max(km.bank.size)); z = F.normalize(km.bank.feats[:n], dim=1)
     idx = (km.clusters(z)==cluster).nonzero().flatten()
@@ -121,7 +121,13 @@ def _mix_example(learn, x, cluster, alpha, clip, hear=True, **kwargs):
     mix = km.mix(o.as_subclass(Tensor), far[None], tensor(float(alpha), device=o.device).view(1,1,1,1))
     specs = [spec(o[0]), spec(km.bank.specs[far][None]), spec(mix[0])]
     axs = spec_grid(specs, ['clip', f'farthest of cluster {cluster}', f'{1-alpha:.0%} + {alpha:.0%}'], 3, **kwargs)
-    if hear: plt.show(); display(players([s.to_audio() for s in specs], ['clip','partner','mix']))
+    if not hear: return axs,mix
+    plt.show(); sounds = ifnone(sounds, {})
+    for k,s in (('clip',clip),specs[0]),(('bank',int(far)),specs[1]):
+        if k not in sounds: sounds[k] = s.to_audio()                    # the slow part; a sound is inverted once
+    a,b = sounds['clip',clip],sounds['bank',int(far)]
+    m = math.sqrt(1-alpha)*a+math.sqrt(alpha)*b if km.norm is None else specs[2].to_audio()     # powers of unlike waves add up
+    display(players([a,b,m], ['clip','partner','mix']))
     return axs,mix
 
 @patch
@@ -134,8 +140,9 @@ def explore_kmix(self:SlicerLearner,
     try: from ipywidgets import interactive,IntSlider,FloatSlider
     except ImportError as e: raise ImportError('explore_kmix needs ipywidgets: pip install "slicer_fastai[widgets]"') from e
     x,k = self.dls.train.one_batch()[0][:max_n],len(_kmix(self).centroids)
-    def draw(clip, cluster, alpha): _mix_example(self, x, cluster, alpha, clip, hear, **kwargs)
-    return interactive(draw, clip=IntSlider(0, 0, len(x)-1), cluster=IntSlider(0, 0, k-1), alpha=FloatSlider(.2, min=0, max=1, step=.05, continuous_update=False))
+    sounds = {}
+    def draw(clip, cluster, alpha): _mix_example(self, x, cluster, alpha, clip, hear, sounds, **kwargs)
+    return interactive(draw, clip=IntSlider(0, 0, len(x)-1, continuous_update=False), cluster=IntSlider(0, 0, k-1, continuous_update=False), alpha=FloatSlider(.2, min=0, max=1, step=.05, continuous_update=False))
 
 # %% ../nbs/11_interpret.ipynb #5558acb2
 @patch
@@ -156,7 +163,7 @@ def plot_losses(self:SlicerLearner,
         ax.xaxis.get_major_locator().set_params(integer=True)
     axs[0].legend(); return axs
 
-# %% ../nbs/11_interpret.ipynb #947bda8f
+# %% ../nbs/11_interpret.ipynb #f8d37155
 def project(
     emb:np.ndarray,      # embeddings (n, d)
     method:str='tsne',   # 'tsne', 'pca' or 'umap' (needs umap-learn)
@@ -169,7 +176,7 @@ def project(
     if method=='tsne': return TSNE(2, perplexity=min(30, max(2, (len(z)-1)//3)), init='pca', random_state=seed).fit_transform(z)
     if method!='umap': raise ValueError(f"method={method!r}: use 'tsne', 'pca' or 'umap'")
     try: from umap import UMAP
-    except ImportError as e: raise ImportError("method='umap' needs umap-learn: pip install umap-learn") from e
+    except ImportError as e: raise ImportError("method='umap' needs umap-learn: pip install umap-learn, or use method='tsne'") from e
     return UMAP(n_neighbors=min(15, len(z)-1), random_state=seed).fit_transform(z)
 
 @patch
