@@ -110,8 +110,8 @@ def packed_row(what, files, tmp, kmix, runs, bs, few):
 
 def kmix_row(runs, bs, few):
     mine,user = our_views().kmix,UserViews()
-    x,one = torch.randn(bs,1,64,96)*2-6,user.bank[7]
-    with torch.no_grad(): t = in_turn({'ours':lambda: [mine(x) for _ in range(5)], 'stand-in':lambda: [user.mix(one, user.partner(one)) for _ in range(few)]}, runs, (5*bs,few))
+    x,one = torch.randn(2*bs,1,64,96)*2-6,user.bank[7]                # both views of a batch, as `Views` calls it
+    with torch.no_grad(): t = in_turn({'ours':lambda: [mine(x) for _ in range(5)], 'stand-in':lambda: [user.mix(one, user.partner(one)) for _ in range(few)]}, runs, (10*bs,few))
     return {'what':'k-mix alone, bank 2048', **t, 'ref':64}
 
 def read_rows(clips, pack, runs):

@@ -13,7 +13,8 @@ from benchmarks.ablate import tasks
 def mel_stats(files, audio):
     "Mean and standard deviation of each mel band of whole files (n, 2·n_mels); no level, no network"
     mel = LogMel(**{k:v for k,v in audio.items() if k not in ('duration','pad','level')})
-    spec = lambda f: mel(torch.from_numpy(pad_to(read_window(f, None, audio['sr']), 1024))[None])[0]
+    wave = lambda f: (lambda x: pad_to(x, max(len(x), 1024)))(read_window(f, None, audio['sr']))
+    spec = lambda f: mel(torch.from_numpy(wave(f))[None])[0]
     return np.stack([torch.cat([s.mean(-1), s.std(-1)]).numpy() for s in map(spec, files)])
 
 def scores(ts, features, split):

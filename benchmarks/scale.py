@@ -87,10 +87,9 @@ def main(
         df = pd.DataFrame(rows)
         print(df.to_string(index=False))
         if csv: df.to_csv(csv, index=False)
-        src = (tmp/'wavs/000.wav').read_bytes()
         for i in range(tree):
             if i%1000==0: d = tmp/f'tree/{i//1000:03d}'; d.mkdir(parents=True)
-            os.link(tmp/'wavs/000.wav', d/f'{i%1000:03d}.wav')
+            os.link(tmp/f'wavs/{i%200:03d}.wav', d/f'{i%1000:03d}.wav')
         t = [seconds(lambda: get_audio_files(tmp/'tree')) for _ in range(runs)]
         print(f'get_audio_files, {tree} files: {median(t):.2f} s ({1e6*median(t)/tree:.0f} µs each)')
         t = seconds(lambda: verify_audio(get_audio_files(tmp/'tree')[:tree//5]))

@@ -178,7 +178,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'slicer_fastai.evaluate': { 'slicer_fastai.evaluate.SlicerLearner.embed': ( 'evaluate.html#slicerlearner.embed',
                                                                                         'slicer_fastai/evaluate.py'),
                                         'slicer_fastai.evaluate._emb': ('evaluate.html#_emb', 'slicer_fastai/evaluate.py'),
-                                        'slicer_fastai.evaluate._probe': ('evaluate.html#_probe', 'slicer_fastai/evaluate.py'),
                                         'slicer_fastai.evaluate._windows': ('evaluate.html#_windows', 'slicer_fastai/evaluate.py'),
                                         'slicer_fastai.evaluate.clip_specs': ('evaluate.html#clip_specs', 'slicer_fastai/evaluate.py'),
                                         'slicer_fastai.evaluate.embed': ('evaluate.html#embed', 'slicer_fastai/evaluate.py'),

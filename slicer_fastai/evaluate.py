@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['embed', 'clip_specs', 'linear_probe', 'knn_probe']
 
-# %% ../nbs/10_evaluate.ipynb #6ee2b2e3
+# %% ../nbs/10_evaluate.ipynb #efa7fc33
 from .audio import *
 from .spectrogram import *
 from .encoder import *
@@ -13,7 +13,7 @@ from .data import *
 from .learner import *
 from fastai.basics import *
 from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import RidgeClassifier
 from sklearn.model_selection import cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -81,29 +81,28 @@ def clip_specs(
     waves = lambda fs: torch.stack(list(parallel(read, fs, n_workers=defaults.cpus, threadpool=True, progress=False)))
     return torch.cat([front((AudioTensor(waves(files[i:i+bs]), sr=a['sr']),))[0] for i in range(0, len(files), bs)])
 
-# %% ../nbs/10_evaluate.ipynb #8db6f6d1
+# %% ../nbs/10_evaluate.ipynb #262ed793
 def _emb(encoder, items, **kwargs): return items if isinstance(items, np.ndarray) else embed(encoder, items, **kwargs)
-
-def _probe(C): return LogisticRegression(C=C, max_iter=1000, tol=1e-3)
 
 def linear_probe(
     encoder:AudioEncoder,   # frozen; None where the items are embeddings already
     train:tuple,            # (audio files or embeddings (n, d), labels)
     test:tuple,             # the same, to report on
     valid:tuple=None,       # the same, to choose the regularisation on; default: 5-fold cross-validation on `train`
-    Cs=(.003,.03,.3),       # inverse regularisation strengths to choose from
+    alphas=(1e-6,1e-5,3e-5,1e-4,3e-4,1e-3), # regularisations to choose from, as shares of the squared norm of all training embeddings
     **kwargs                # to `embed`
 )->float: # accuracy on `test`, 0…1
-    "Accuracy of logistic regression on the standardised embeddings of the frozen encoder; `test` chooses nothing"
+    "Accuracy of a ridge classifier (least squares on one-hot labels) on the standardised embeddings of the frozen encoder; `test` chooses nothing"
     (x,y),(xt,yt) = [(_emb(encoder, o, **kwargs), np.asarray(l)) for o,l in (train,test)]
     turn = make_pipeline(StandardScaler(), PCA()).fit(x)                  # turned into the span of `train`: the same model, fewer numbers
     x,xt = turn.transform(x),turn.transform(xt)
-    if valid is None: score = lambda C: cross_val_score(_probe(C), x, y, cv=5).mean()
+    probe = lambda a: RidgeClassifier(alpha=a*(x*x).sum(), solver='cholesky')
+    if valid is None: score = lambda a: cross_val_score(probe(a), x, y, cv=5).mean()
     else:
         xv,yv = (xt,yt) if valid[0] is test[0] else (turn.transform(_emb(encoder, valid[0], **kwargs)), np.asarray(valid[1]))
-        score = lambda C: _probe(C).fit(x, y).score(xv, yv)
-    C = Cs[0] if len(Cs)==1 else max(Cs, key=score)
-    return float(_probe(C).fit(x, y).score(xt, yt))
+        score = lambda a: probe(a).fit(x, y).score(xv, yv)
+    a = alphas[0] if len(alphas)==1 else max(alphas, key=score)
+    return float(probe(a).fit(x, y).score(xt, yt))
 
 # %% ../nbs/10_evaluate.ipynb #0a1d1b79
 def knn_probe(

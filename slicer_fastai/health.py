@@ -171,9 +171,9 @@ class KNNProbe(Probe):
     def score(self, train, test): return knn_probe(None, train, test, k=self.k)
 
 class LinearProbe(Probe):
-    "Column 'linear': accuracy of logistic regression of strength `C`, see `linear_probe`"
-    column,C = 'linear',.03
-    def score(self, train, test): return linear_probe(None, train, test, Cs=(self.C,))
+    "Column 'linear': accuracy of a ridge classifier of regularisation `alpha`, see `linear_probe`"
+    column,alpha = 'linear',1e-4
+    def score(self, train, test): return linear_probe(None, train, test, alphas=(self.alpha,))
 
 # %% ../nbs/14_health.ipynb #0e026ceb
 def _facts(log):
