@@ -3,7 +3,7 @@
     python -m benchmarks.pictures --data PATH --out nbs/images --keep /tmp/run
 
 PATH holds pretrain.csv (column `files`) and tasks/TASK.csv (columns path, label, split), names relative to PATH. `--keep` holds the trained model and its
-log: with it, pictures are drawn again without training. Pictures are PNGs of at most 128 colours, at notebook width; no sound is written.
+log: with it, pictures are drawn again without training. Pictures are PNGs of at most 96 colours, at notebook width; no sound is written.
 """
 import io, json
 from fastcore.script import call_parse, CliError
@@ -13,7 +13,7 @@ from slicer_fastai.all import *
 from PIL import Image
 from .ablate import tasks
 
-def save(fig, fn, dpi=72, colours=128):
+def save(fig, fn, dpi=62, colours=96):
     "A figure as a small PNG"
     buf = io.BytesIO(); fig.savefig(buf, dpi=dpi, facecolor='w'); plt.close('all')
     Image.open(buf).convert('RGB').quantize(colours, dither=Image.Dither.NONE).save(fn, optimize=True)

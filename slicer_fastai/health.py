@@ -82,7 +82,7 @@ def measure(
             clusters=int(use.argmax(1).unique().numel()), entropy=float(assignment_entropy(use)), n_clusters=y1.shape[1],
             teacher=float(1-(q1*k1).sum(1).mean()), queue=n/len(m.queue), clips=len(x))
 
-# %% ../nbs/14_health.ipynb #120915e3
+# %% ../nbs/14_health.ipynb #9d01a88a
 def _busy(learn): return hasattr(learn, 'lr_finder') or hasattr(learn, 'gather_preds')       # no epochs there
 
 class Health(Callback):
@@ -103,14 +103,14 @@ class Health(Callback):
         self.log(0)
 
     def log(self, epoch):
-        row = dict(epoch=epoch, loss=float(self.recorder.losses[-1]) if epoch else math.nan, lr=float(self.opt.hypers[-1]['lr']) if epoch else math.nan, **measure(get_model(self.learn.model), self.x, self.seed))
+        row = dict(epoch=epoch, loss=float(self.recorder.losses[-1]) if epoch and self.recorder.losses else math.nan, lr=float(self.opt.hypers[-1]['lr']) if epoch else math.nan, **measure(get_model(self.learn.model), self.x, self.seed))
         self.learn.health_log.append({**row, **{k:v for c in self.learn.cbs if isinstance(c, Probe) for k,v in ((c.column, c.value), (f'{c.column}_n', c.clips))}})
 
     def after_validate(self):
         if self.x is not None: self.log(self.epoch+1)
 
     def after_fit(self):
-        if self.x is not None and getattr(self.recorder, 'losses', None) and not np.isfinite(self.recorder.losses[-1]) and len(self.learn.health_log)<=self.epoch+1:
+        if self.x is not None and np.isnan(float(getattr(self.learn, 'loss', 0.))) and len(self.learn.health_log)<=self.epoch+1:
             self.log(self.epoch+1)                                      # stopped in the middle of an epoch, see TerminateOnNaNCallback
         self.x = None
 
@@ -175,7 +175,7 @@ class LinearProbe(Probe):
     column,alpha = 'linear',1e-4
     def score(self, train, test): return linear_probe(None, train, test, alphas=(self.alpha,))
 
-# %% ../nbs/14_health.ipynb #0e026ceb
+# %% ../nbs/14_health.ipynb #1ff8df0d
 def _facts(log):
     "The last row of a log, and what came of its figures over the epochs"
     a,col = log[-1],lambda k: np.array([o[k] for o in log], dtype=float)
@@ -185,8 +185,8 @@ def _facts(log):
     p,m = (0,1) if probe is None else (a[probe],a.get(f'{probe}_n', 2500))
     se = math.sqrt(max(p*(1-p), 1/m)/m) if p==p else 0.                   # binomial, and at least one clip's
     return SimpleNamespace(**a, n=n, k=k, gap=gap[-1], used=math.exp(a['entropy']) if np.isfinite(a['entropy']) else 0, probe=probe, se=se,
-        still=probe is None or not rise(acc, (n+1)//2)>2*se, up=probe is not None and rise(acc, n+1-k)>2*se, gain=rise(gap, n+1-k), between=2*a['spread_q']**2,
-        lost=gap[1:].max(initial=gap[-1])-gap[-1], best=1+int(gap[1:].argmax()) if n else 0, spent='lr' in a and a['lr']<.1*np.nanmax(col('lr')), now='' if probe is None else f', {probe} {acc[0]:.0%} → {p:.0%} ± {se:.0%}')
+        still=probe is None or not rise(acc, (n+1)//2)>2*se, up=probe is not None and rise(acc, n+1-k)>2*se, gain=float(np.polyfit(range(k+1), gap[-k-1:], 1)[0]*k) if n and np.isfinite(gap).all() else 0., between=2*a['spread_q']**2,
+        spent='lr' in a and a['lr']<.1*np.nanmax(col('lr')), now='' if probe is None else f', {probe} {acc[0]:.0%} → {p:.0%} ± {se:.0%}')
 
 _score = lambda f: f'instance loss {f.instance:.2f} nats (chance {f.chance:.2f}), accuracy {f.accuracy:.0%}{f.now}'
 health_rules = [
@@ -202,12 +202,10 @@ health_rules = [
         lambda f: f'{_score(f)}; train on, raise lr, or make the views weaker (smaller ratio, fewer tfms)'),
     ('too easy', 'accuracy ≥ 95 %, or the views of a clip nearer than 2 % of the distance of clips; and no probe rose by 2 standard errors in the second half', lambda f: (f.accuracy>=.95 or f.alignment<.02*f.between) and f.still,
         lambda f: f'instance accuracy {f.accuracy:.0%}, views {f.alignment/max(f.between, 1e-9):.0%} as far apart as clips'+(f' while {f.probe} stands still at {vars(f)[f.probe]:.0%} ± {f.se:.0%}' if f.probe else '')+'; stronger views (more tfms, larger ratio) or a larger queue'),
-    ('slipping', 'a third of the chance - instance loss of the best epoch is lost, and 5 % of chance', lambda f: f.lost>max(.05*f.chance, (f.lost+f.gap)/3),
-        lambda f: f'{_score(f)}; {f.lost:.2f} nats worse than after epoch {f.best}; lower lr'+('' if f.spent else ', or wait for it to fall')),
-    ('learning', 'the best of the last third of the epochs (at least 3) beats the best before: chance - instance loss by 2 % of chance, or a probe by 2 standard errors', lambda f: f.gain>.02*f.chance or f.up,
+    ('learning', 'over the last third of the epochs (at least 3) chance - instance loss grew by 2 % of chance, by a straight line through them, or a probe beat its best before by 2 standard errors', lambda f: f.gain>.02*f.chance or f.up,
         lambda f: f'{_score(f)}; '+(f'{f.gain:.2f} nats gained' if f.gain>.02*f.chance else f'{f.probe} rose')+f' in the last {f.k} epochs, '+('a longer schedule may give more' if f.spent else 'train on')),
     ('levelled off', 'none of these', lambda f: True,
-        lambda f: f'{_score(f)}; no gain in the last {f.k} epochs, '+('and lr has run out: stop, or start a longer schedule' if f.spent else 'a lower lr or an end is due')),
+        lambda f: f'{_score(f)}; {f.gain:+.2f} nats of gain in the last {f.k} epochs, '+('and lr has run out: stop, or start a longer schedule' if f.spent else 'a lower lr or an end is due')),
 ]
 
 def health_sentence(
