@@ -82,7 +82,7 @@ def measure(
             clusters=int(use.argmax(1).unique().numel()), entropy=float(assignment_entropy(use)), n_clusters=y1.shape[1],
             teacher=float(1-(q1*k1).sum(1).mean()), queue=n/len(m.queue), clips=len(x))
 
-# %% ../nbs/14_health.ipynb #262ae239
+# %% ../nbs/14_health.ipynb #9d01a88a
 def _busy(learn): return hasattr(learn, 'lr_finder') or hasattr(learn, 'gather_preds')       # no epochs there
 
 class Health(Callback):
@@ -103,14 +103,14 @@ class Health(Callback):
         self.log(0)
 
     def log(self, epoch):
-        row = dict(epoch=epoch, loss=float(self.recorder.losses[-1]) if epoch else math.nan, **measure(get_model(self.learn.model), self.x, self.seed))
-        self.learn.health_log.append({**row, **{c.column:c.value for c in self.learn.cbs if isinstance(c, Probe)}})
+        row = dict(epoch=epoch, loss=float(self.recorder.losses[-1]) if epoch and self.recorder.losses else math.nan, lr=float(self.opt.hypers[-1]['lr']) if epoch else math.nan, **measure(get_model(self.learn.model), self.x, self.seed))
+        self.learn.health_log.append({**row, **{k:v for c in self.learn.cbs if isinstance(c, Probe) for k,v in ((c.column, c.value), (f'{c.column}_n', c.clips))}})
 
     def after_validate(self):
         if self.x is not None: self.log(self.epoch+1)
 
     def after_fit(self):
-        if self.x is not None and getattr(self.recorder, 'losses', None) and not np.isfinite(self.recorder.losses[-1]) and len(self.learn.health_log)<=self.epoch+1:
+        if self.x is not None and np.isnan(float(getattr(self.learn, 'loss', 0.))) and len(self.learn.health_log)<=self.epoch+1:
             self.log(self.epoch+1)                                      # stopped in the middle of an epoch, see TerminateOnNaNCallback
         self.x = None
 
@@ -124,10 +124,10 @@ def _labelled(dls, ds, max_n, seed):
     if len(bs[0])<2: raise ValueError('the probe needs labels: give it labelled DataLoaders, or (files, labels) to learn from and to test on')
     return torch.cat([b[0].as_subclass(Tensor).cpu() for b in bs]),np.concatenate([b[1].cpu().numpy() for b in bs])
 
-# %% ../nbs/14_health.ipynb #ed760fb2
+# %% ../nbs/14_health.ipynb #0025ee8d
 class Probe(Callback):
     "Base of probes: a column of accuracies, 0…1, by `score` on embeddings of clips with labels; training goes on as without it"
-    order,column,value,data = Health.order-1,'probe',math.nan,None
+    order,column,value,data,clips = Health.order-1,'probe',math.nan,None,0
     def __init__(self,
         train=None,      # labelled `DataLoaders`, or (audio files, labels); default: the learner's own
         test=None,       # (audio files, labels) to report on; default: the validation set
@@ -143,6 +143,7 @@ class Probe(Callback):
             elif self.test is None: raise ValueError(f'{self.name}: test is missing: give (files, labels) for it, too')
             else: self.data = [self._read(*dls), None]
             if self.test is not None: self.data[1] = self._read(*self.test)
+            self.clips = len(self.data[1][1])
         self.metric = ValueMetric(self.current, self.column)
         self.value,self.learn.metrics = math.nan,self.learn.metrics+[self.metric]
 
@@ -174,19 +175,22 @@ class LinearProbe(Probe):
     column,alpha = 'linear',1e-4
     def score(self, train, test): return linear_probe(None, train, test, alphas=(self.alpha,))
 
-# %% ../nbs/14_health.ipynb #abe7557b
+# %% ../nbs/14_health.ipynb #1ff8df0d
 def _facts(log):
     "The last row of a log, and what came of its figures over the epochs"
     a,col = log[-1],lambda k: np.array([o[k] for o in log], dtype=float)
     gap,n,probe = col('chance')-col('instance'),len(log)-1,first(k for k in ('knn','linear') if k in log[-1])
-    half,k = (n+1)//2,min(3, n//2)
-    rise = None if probe is None else max(col(probe)[half:])-max(col(probe)[:half], default=0)
-    return SimpleNamespace(**a, n=n, gap=gap[-1], used=math.exp(a['entropy']) if np.isfinite(a['entropy']) else 0, probe=probe, still=probe is None or rise<.02,
-        gain=gap[-k:].mean()-gap[-2*k:-k].mean() if k else 0, between=2*a['spread_q']**2, now='' if probe is None else f', {probe} {col(probe)[0]:.0%} → {a[probe]:.0%}')
+    k,rise = min(max(n, 1), max(3, math.ceil(n/3))),lambda v,i: v[i:].max()-v[:i].max() if i else 0.     # the last third, at least 3 epochs
+    acc = None if probe is None else col(probe)
+    p,m = (0,1) if probe is None else (a[probe],a.get(f'{probe}_n', 2500))
+    se = math.sqrt(max(p*(1-p), 1/m)/m) if p==p else 0.                   # binomial, and at least one clip's
+    return SimpleNamespace(**a, n=n, k=k, gap=gap[-1], used=math.exp(a['entropy']) if np.isfinite(a['entropy']) else 0, probe=probe, se=se,
+        still=probe is None or not rise(acc, (n+1)//2)>2*se, up=probe is not None and rise(acc, n+1-k)>2*se, gain=float(np.polyfit(range(k+1), gap[-k-1:], 1)[0]*k) if n and np.isfinite(gap).all() else 0., between=2*a['spread_q']**2,
+        spent='lr' in a and a['lr']<.1*np.nanmax(col('lr')), now='' if probe is None else f', {probe} {acc[0]:.0%} → {p:.0%} ± {se:.0%}')
 
 _score = lambda f: f'instance loss {f.instance:.2f} nats (chance {f.chance:.2f}), accuracy {f.accuracy:.0%}{f.now}'
 health_rules = [
-    ('diverged', 'the loss is no number, or above 1.5 × chance', lambda f: not np.isfinite([f.loss, f.instance]).all() or f.instance>1.5*f.chance>0,
+    ('diverged', 'the loss is no number, or above 1.5 × chance', lambda f: not np.isfinite([f.loss if f.n else 0, f.instance]).all() or f.instance>1.5*f.chance>0,
         lambda f: f'the loss is {"no number" if not np.isfinite([f.loss, f.instance]).all() else f"{f.instance:.1f} nats, far above chance"}; lower lr (lr_find proposes one), or add GradientClip()'),
     ('early', 'fewer than 2 epochs', lambda f: f.n<2,
         lambda f: f'{f.n} epoch, two are needed for a judgement; {_score(f)}'),
@@ -196,12 +200,12 @@ health_rules = [
         lambda f: f'one cluster takes all clips ({f.used:.1f} of {f.n_clusters} in use), though the clips are told apart; set entropy_weight=1, or lower lr'),
     ('not learning', 'instance loss within 0.1 nats of chance, or above', lambda f: f.gap<.1,
         lambda f: f'{_score(f)}; train on, raise lr, or make the views weaker (smaller ratio, fewer tfms)'),
-    ('too easy', 'accuracy ≥ 95 %, or the views of a clip nearer than 2 % of the distance of clips; and no probe rises by 2 points', lambda f: (f.accuracy>=.95 or f.alignment<.02*f.between) and f.still,
-        lambda f: f'instance accuracy {f.accuracy:.0%}, views {f.alignment/max(f.between, 1e-9):.0%} as far apart as clips'+(f' while {f.probe} stands still at {vars(f)[f.probe]:.0%}' if f.probe else '')+'; stronger views (more tfms, larger ratio) or a larger queue'),
-    ('learning', 'chance - instance loss grew by 2 % of chance over the last epochs', lambda f: f.gain>.02*f.chance,
-        lambda f: f'{_score(f)}; still gaining, longer training will help'),
+    ('too easy', 'accuracy ≥ 95 %, or the views of a clip nearer than 2 % of the distance of clips; and no probe rose by 2 standard errors in the second half', lambda f: (f.accuracy>=.95 or f.alignment<.02*f.between) and f.still,
+        lambda f: f'instance accuracy {f.accuracy:.0%}, views {f.alignment/max(f.between, 1e-9):.0%} as far apart as clips'+(f' while {f.probe} stands still at {vars(f)[f.probe]:.0%} ± {f.se:.0%}' if f.probe else '')+'; stronger views (more tfms, larger ratio) or a larger queue'),
+    ('learning', 'over the last third of the epochs (at least 3) chance - instance loss grew by 2 % of chance, by a straight line through them, or a probe beat its best before by 2 standard errors', lambda f: f.gain>.02*f.chance or f.up,
+        lambda f: f'{_score(f)}; '+(f'{f.gain:.2f} nats gained' if f.gain>.02*f.chance else f'{f.probe} rose')+f' in the last {f.k} epochs, '+('a longer schedule may give more' if f.spent else 'train on')),
     ('levelled off', 'none of these', lambda f: True,
-        lambda f: f'{_score(f)}; no gain in the last epochs, a lower lr or an end is due'),
+        lambda f: f'{_score(f)}; {f.gain:+.2f} nats of gain in the last {f.k} epochs, '+('and lr has run out: stop, or start a longer schedule' if f.spent else 'a lower lr or an end is due')),
 ]
 
 def health_sentence(

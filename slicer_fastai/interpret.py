@@ -5,10 +5,12 @@
 # %% auto #0
 __all__ = ['project', 'listens']
 
-# %% ../nbs/11_interpret.ipynb #1ec71616
+# %% ../nbs/11_interpret.ipynb #e13f1beb
 from .audio import *
 from .spectrogram import *
 from .augment import *
+from .callback import *
+from .callback import _file
 from .data import *
 from .learner import *
 from .evaluate import *
@@ -19,7 +21,11 @@ from matplotlib.patches import Rectangle
 from IPython.display import display
 import base64, html, io, soundfile as sf, torch.nn.functional as F
 
-# %% ../nbs/11_interpret.ipynb #d731099a
+# %% ../nbs/11_interpret.ipynb #e5bbf7e1
+def _short(fn, n=26):
+    s = Path(fn).stem
+    return s if len(s)<=n else '…'+s[1-n:]
+
 @patch
 @torch.no_grad()
 def show_views(self:SlicerLearner,
@@ -29,13 +35,15 @@ def show_views(self:SlicerLearner,
     **kwargs       # to `AudioSpectrogram.show`
 )->np.ndarray: # the axes (max_n, columns)
     "Clips with the crops' boxes, what k-mix mixed in, and their two views"
-    x = self.dls.train.one_batch()[0][:max_n]
-    views,spec,n = get_model(self.model).views,lambda o: retain_meta(x, AudioSpectrogram(o)),len(x)
+    m,dl = get_model(self.model),self.dls.train
+    x = dl.one_batch()[0]; idxs,x = batch_idxs(dl, 0, len(x)) or [],x[:max_n]
+    views,spec,n,known = m.views,lambda o: retain_meta(x, AudioSpectrogram(o)),len(x),file_ids(dl.dataset)
+    names = lambda ids: ['' if i==0 or not len(at := (known==i).nonzero()) else '\n'+_short(_file(dl.dataset.items[int(at[0])])) for i in ids.cpu()]
     v,clean,partner,box,km = x.as_subclass(Tensor).repeat(2,1,1,1),x.as_subclass(Tensor).repeat(2,1,1,1),None,None,views.kmix
     for t in views.tfms:                                                # as `Views.forward`, but looking over shoulders
         if isinstance(t, KMix):
             i,alpha = t.draw(clean)
-            v,partner = t.mix(v, i, alpha),(t.bank.specs[i],alpha.flatten())
+            v,partner = t.mix(v, i, alpha),(t.bank.specs[i],alpha.flatten(),names(m.bank_ids[i[:n]]) if t.bank is m.bank else ['']*n)
         elif isinstance(t, RandomResizeCrop): box = t.draw(v); v,canvas = t.crop(v, box),t._canvas(v)
         else: v = t(v, clean)
     own = lambda o: '' if km is None else f' (cluster {int(km.clusters(km.features(o[None,None] if o.ndim==2 else o[None]))[0])})'
@@ -46,7 +54,8 @@ def show_views(self:SlicerLearner,
     for j,(name,o,more) in enumerate(cols):
         for i in range(n):
             share = f' {float(partner[1][i]):.0%}' if name=='mixed in' else ''
-            spec(o[i]).show(ax=axs[i,j], title=name+share+(more(o[i].as_subclass(Tensor)) if more else ''), **kwargs)
+            file = partner[2][i] if name=='mixed in' else names(known[idxs[i:i+1]])[0] if name=='clip' and len(idxs) else ''
+            spec(o[i]).show(ax=axs[i,j], title=name+share+(more(o[i].as_subclass(Tensor)) if more else '')+file, **kwargs)
             axs[i,j].title.set_fontsize(9)
     if box is not None:
         sec,off = x.hop_length/x.sr,[(c-m)//2 for c,m in zip(canvas, x.shape[-2:])]
@@ -101,8 +110,8 @@ def plot_kmix(self:SlicerLearner,
     if hear: display(players([o.to_audio() for o in specs], [f'cluster {c}' for c in range(k)]))
     return axs
 
-# %% ../nbs/11_interpret.ipynb #f952bb82
-def _mix_example(learn, x, cluster, alpha, clip, hear=True, **kwargs):
+# %% ../nbs/11_interpret.ipynb #f823f416
+def _mix_example(learn, x, cluster, alpha, clip, hear=True, sounds=None, **kwargs):
     km = _kmix(learn)
     n = int(km.bank.count.clamp_max(km.bank.size)); z = F.normalize(km.bank.feats[:n], dim=1)
     idx = (km.clusters(z)==cluster).nonzero().flatten()
@@ -112,7 +121,13 @@ def _mix_example(learn, x, cluster, alpha, clip, hear=True, **kwargs):
     mix = km.mix(o.as_subclass(Tensor), far[None], tensor(float(alpha), device=o.device).view(1,1,1,1))
     specs = [spec(o[0]), spec(km.bank.specs[far][None]), spec(mix[0])]
     axs = spec_grid(specs, ['clip', f'farthest of cluster {cluster}', f'{1-alpha:.0%} + {alpha:.0%}'], 3, **kwargs)
-    if hear: plt.show(); display(players([s.to_audio() for s in specs], ['clip','partner','mix']))
+    if not hear: return axs,mix
+    plt.show(); sounds = ifnone(sounds, {})
+    for k,s in (('clip',clip),specs[0]),(('bank',int(far)),specs[1]):
+        if k not in sounds: sounds[k] = s.to_audio()                    # the slow part; a sound is inverted once
+    a,b = sounds['clip',clip],sounds['bank',int(far)]
+    m = math.sqrt(1-alpha)*a+math.sqrt(alpha)*b if km.norm is None else specs[2].to_audio()     # powers of unlike waves add up
+    display(players([a,b,m], ['clip','partner','mix']))
     return axs,mix
 
 @patch
@@ -125,8 +140,9 @@ def explore_kmix(self:SlicerLearner,
     try: from ipywidgets import interactive,IntSlider,FloatSlider
     except ImportError as e: raise ImportError('explore_kmix needs ipywidgets: pip install "slicer_fastai[widgets]"') from e
     x,k = self.dls.train.one_batch()[0][:max_n],len(_kmix(self).centroids)
-    def draw(clip, cluster, alpha): _mix_example(self, x, cluster, alpha, clip, hear, **kwargs)
-    return interactive(draw, clip=IntSlider(0, 0, len(x)-1), cluster=IntSlider(0, 0, k-1), alpha=FloatSlider(.2, min=0, max=1, step=.05, continuous_update=False))
+    sounds = {}
+    def draw(clip, cluster, alpha): _mix_example(self, x, cluster, alpha, clip, hear, sounds, **kwargs)
+    return interactive(draw, clip=IntSlider(0, 0, len(x)-1, continuous_update=False), cluster=IntSlider(0, 0, k-1, continuous_update=False), alpha=FloatSlider(.2, min=0, max=1, step=.05, continuous_update=False))
 
 # %% ../nbs/11_interpret.ipynb #5558acb2
 @patch
@@ -147,7 +163,7 @@ def plot_losses(self:SlicerLearner,
         ax.xaxis.get_major_locator().set_params(integer=True)
     axs[0].legend(); return axs
 
-# %% ../nbs/11_interpret.ipynb #947bda8f
+# %% ../nbs/11_interpret.ipynb #f8d37155
 def project(
     emb:np.ndarray,      # embeddings (n, d)
     method:str='tsne',   # 'tsne', 'pca' or 'umap' (needs umap-learn)
@@ -160,7 +176,7 @@ def project(
     if method=='tsne': return TSNE(2, perplexity=min(30, max(2, (len(z)-1)//3)), init='pca', random_state=seed).fit_transform(z)
     if method!='umap': raise ValueError(f"method={method!r}: use 'tsne', 'pca' or 'umap'")
     try: from umap import UMAP
-    except ImportError as e: raise ImportError("method='umap' needs umap-learn: pip install umap-learn") from e
+    except ImportError as e: raise ImportError("method='umap' needs umap-learn: pip install umap-learn, or use method='tsne'") from e
     return UMAP(n_neighbors=min(15, len(z)-1), random_state=seed).fit_transform(z)
 
 @patch
@@ -309,7 +325,7 @@ def show_results(self:SlicerLearner,
     spec_grid([_spec(files[j], self.encoder.audio) for i,js in shown for j in js], [title(i,j) for i,js in shown for j in js], k+1, figsize, **kwargs)
     return pd.DataFrame([(str(files[i]), [str(files[j]) for j in js[1:]], [round(float(sim[i,j]),3) for j in js[1:]]) for i,js in shown], columns=['file','neighbours','similarity'])
 
-# %% ../nbs/11_interpret.ipynb #373b86a4
+# %% ../nbs/11_interpret.ipynb #c719c805
 @patch
 def neighbours(self:SlicerLearner,
     file,           # an audio file
@@ -326,7 +342,7 @@ def neighbours(self:SlicerLearner,
     sim = (z@q)/(np.linalg.norm(z, axis=1)*np.linalg.norm(q)).clip(1e-12)
     idx = [i for i in (-sim).argsort(kind='stable') if Path(files[i])!=Path(file)][:k]
     df = pd.DataFrame([(str(file),1.)]+[(str(files[i]),round(float(sim[i]), 3)) for i in idx], columns=['file','similarity'])
-    spec_grid([_spec(f, self.encoder.audio) for f in df.file], [f'{Path(f).stem[-18:]} ({s:.2f})' for f,s in df.values], ncols, figsize, **kwargs)
+    for ax in spec_grid([_spec(f, self.encoder.audio) for f in df.file], [f'{_short(f)} ({s:.2f})' for f,s in df.values], ncols, figsize, **kwargs): ax.title.set_fontsize(9)
     if ifnone(hear, in_notebook()):
         plt.show(); display(players([_wave(f, self.encoder.audio) for f in df.file], [f'{s:.2f} {html.escape(Path(f).stem[-18:])}' for f,s in df.values]))
     return df

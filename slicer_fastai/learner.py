@@ -36,7 +36,7 @@ def slicer_views(
     if bad: raise ValueError(f'tfms={tfms!r}: {bad[0]!r} is none of {", ".join(make)}')
     return Views([make[t]() for t in tfms.split()])
 
-# %% ../nbs/08_learner.ipynb #646616b4
+# %% ../nbs/08_learner.ipynb #a1b49e16
 def _pow2(n): return 2**int(math.log2(max(n, 2)))
 
 def _within(**kwargs):
@@ -93,7 +93,8 @@ class SlicerLearner(Learner):
                              crop_freq, crop_time)
         model = SlicerModel(enc, views, dim, n_clusters, hidden, ifnone(queue_size, min(65536, _pow2(n/2))), momentum, temp, temp_c,
                             cluster_weight, cluster_target, entropy_weight, symmetric, teacher_dropout, teacher_bn, instance_hidden)
-        model.setup(sample_specs(dls, min(4096, max(512, n//20)), seed), seed)
+        specs,idxs = _sample(dls, min(4096, max(512, n//20)), seed)
+        model.setup(specs, seed, None if idxs is None else file_ids(dls.train_ds, idxs))
         super().__init__(dls, model, loss_func=model.loss, splitter=ifnone(splitter, slicer_splitter),
                          metrics=ifnone(metrics, [LossPart(o) for o in ('instance','cluster','chance')]), lr=lr, **kwargs)
         self.add_cb(SLICER())
@@ -113,19 +114,23 @@ def slicer_splitter(m):
     "Parameter groups: the encoder, the heads"
     return [params(m.student.encoder), params(m.student.instance)+params(m.student.cluster)]
 
+def _sample(dls, n, seed):
+    "Log-mels of a sample, and their places in the training set, where known"
+    idxs = np.random.default_rng(seed).permutation(len(dls.train_ds))[:n].tolist()
+    dl = dls.train.new(dataset=dls.train_ds, shuffle=False, drop_last=False, get_idxs=lambda: idxs, n=len(idxs))
+    bs = [(b[0].as_subclass(Tensor), batch_idxs(dl, i, len(b[0]))) for i,b in enumerate(progress_bar(dl) if n>2000 else dl)]
+    if not bs: raise ValueError('no clip of the training set could be read: verify_audio(path) says why')
+    return torch.cat([o for o,_ in bs]), None if any(i is None for _,i in bs) else idxs
+
 def sample_specs(
     dls,           # `SlicerDataLoaders`
     n:int,         # clips wanted; fewer where there are fewer
     seed:int=42,   # of the choice
 )->Tensor: # log-mels (≤ n, 1, n_mels, frames), on the device
     "Log-mels of a random sample of the training set"
-    idxs = np.random.default_rng(seed).permutation(len(dls.train_ds))[:n].tolist()
-    dl = dls.train.new(dataset=dls.train_ds, shuffle=False, drop_last=False, get_idxs=lambda: idxs, n=len(idxs))
-    specs = [b[0].as_subclass(Tensor) for b in (progress_bar(dl) if n>2000 else dl)]
-    if not specs: raise ValueError('no clip of the training set could be read: verify_audio(path) says why')
-    return torch.cat(specs)
+    return _sample(dls, n, seed)[0]
 
-# %% ../nbs/08_learner.ipynb #de18b9ac
+# %% ../nbs/08_learner.ipynb #c7ebce85
 #: The choices of SLICER's released code, for `SlicerLearner(dls, **lape_preset)`
 lape_preset = dict(arch_kwargs=dict(out='relu'), tfms='mixup crop kmix', mix_domain='normalized', crop_freq=(.6,1.5), crop_time=(.6,1.5), bank_size=2048, queue_size=65536, momentum=.998, temp=.07,
     instance_hidden=None, cluster_target='student', entropy_weight=0., teacher_dropout=True, teacher_bn='batch', lr=3e-4, opt_func=partial(SGD, mom=.9), wd=1e-4, moms=(.9,.9,.9))

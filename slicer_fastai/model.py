@@ -35,7 +35,7 @@ class SlicerNet(Module):
         h = self.encoder(x, head=True)
         return F.normalize(self.instance(h).float(), dim=1), self.cluster(h).float().softmax(1) if cluster else None
 
-# %% ../nbs/05_model.ipynb #002ace13
+# %% ../nbs/05_model.ipynb #3c3baf20
 class SlicerModel(Module):
     "SLICER (arXiv 2211.01519): student, teacher, heads, queue and views with their bank, in one state dict"
     def __init__(self,
@@ -63,10 +63,21 @@ class SlicerModel(Module):
         self.teacher = deepcopy(self.student).requires_grad_(False)
         self.register_buffer('queue', torch.zeros(queue_size, dim))
         self.register_buffer('queue_count', tensor(0))                  # keys that ever entered
+        self.register_buffer('bank_ids', torch.zeros(self.bank.size if self.bank else 0, dtype=torch.long))  # whose clip is where in the bank; 0: unknown
         self.parts = {}
 
     @property
     def encoder(self): return self.student.encoder
+    @property
+    def bank(self):
+        "k-mix's bank, or mixup's"
+        return getattr(self.views.kmix, 'bank', None) or first(self.views.banks)
+
+    def _load_from_state_dict(self, sd, prefix, *args, **kwargs):
+        n = first(len(v) for k,v in sd.items() if k.startswith(prefix+'views.') and k.endswith('bank.specs')) or 0
+        self.bank_ids = self.bank_ids.new_zeros(n)
+        sd.setdefault(prefix+'bank_ids', self.bank_ids)                 # checkpoints of earlier versions know no names
+        super()._load_from_state_dict(sd, prefix, *args, **kwargs)
 
     def train(self, mode=True):
         "The teacher follows its own rules for dropout and batch norm"
@@ -83,7 +94,7 @@ class SlicerModel(Module):
         q,y = self.student(torch.cat([v1,v2]))
         return *q.chunk(2), *y.chunk(2)
 
-# %% ../nbs/05_model.ipynb #18c3afe8
+# %% ../nbs/05_model.ipynb #e52e6cac
 @patch
 @torch.no_grad()
 def teach(self:SlicerModel, v1, v2)->tuple: # k₁, k₂ (B, dim), and t₁, t₂ (B, n_clusters) where the cluster target is the teacher
@@ -126,9 +137,25 @@ def enqueue(self:SlicerModel, k1, k2):
     self.queue_count += len(k)
 
 @patch
-def setup(self:SlicerModel, specs:Tensor, seed:int=42):  # log-mels of a sample of the training set (n, 1, n_mels, frames)
+@torch.no_grad()
+def push(self:SlicerModel,
+    x:Tensor,         # clean log-mels (B, 1, n_mels, frames)
+    ids:Tensor=None,  # whose they are (B,), see `file_ids`; None: unknown
+):
+    "Clips of a batch enter the bank(s)"
+    if n := min(len(x), len(self.bank_ids)):
+        i = (self.bank.count+torch.arange(n, device=self.bank_ids.device)) % len(self.bank_ids)
+        self.bank_ids.index_copy_(0, i, self.bank_ids.new_zeros(n) if ids is None else ids[-n:].to(self.bank_ids.device, non_blocking=True))
+    self.views.push(x)
+
+@patch
+def setup(self:SlicerModel,
+    specs:Tensor,     # log-mels of a sample of the training set (n, 1, n_mels, frames)
+    seed:int=42,      # of k-means
+    ids:Tensor=None,  # whose they are (n,)
+):
     "Before training: normalisation statistics, k-mix's centroids, first content of the bank"
     for net in (self.student,self.teacher): net.encoder.norm.fit(specs)
     if self.views.kmix is not None: self.views.kmix.fit(specs, seed=seed)
-    self.views.push(specs)
+    self.push(specs, ids)
     return self

@@ -94,13 +94,30 @@ def test_stopped_by_nan_is_told(tiny):
 
 good = [dict(epoch=i, loss=5., instance=4-.3*i, chance=4.5, cluster=3., accuracy=.1*i, spread=.5, spread_q=.8, rank=20., alignment=.4,
     uniformity=-2., clusters=12, entropy=2.5, n_clusters=32, teacher=.1, queue=1., clips=64, knn=.2+.05*i) for i in range(7)]
-rules = [('learning', {}), ('levelled off', dict(instance=4.)), ('collapsed', dict(spread_q=.099)), ('learning', dict(spread_q=.11)), ('one cluster', dict(entropy=.3)), ('not learning', dict(instance=4.45)),
-    ('too easy', dict(accuracy=.96, knn=.3)), ('learning', dict(accuracy=.96)), ('too easy', dict(alignment=.02, knn=.3)), ('diverged', dict(instance=7.)), ('diverged', dict(loss=math.nan))]
+flat = dict(instance=4., knn=.3)
+rules = [('learning', {}), ('levelled off', flat), ('learning', dict(instance=4.)), ('levelled off', dict(instance=4., knn_n=20)), ('levelled off', lambda i: dict(instance=3.+.15*i, knn=.3)), ('learning', lambda i: dict(instance=4-.3*min(i, 4))),
+    ('levelled off', lambda i: dict(instance=4-.3*min(i, 3), knn=.3)), ('learning', lambda i: dict(instance=4-.3*min(i, 4), knn=.3+.02*(i%2))), ('levelled off', lambda i: dict(instance=4.+.03*(i%3), knn=.3+.02*(i%2), knn_n=500)),
+    ('collapsed', dict(spread_q=.099)), ('learning', dict(spread_q=.11)), ('one cluster', dict(entropy=.3)), ('not learning', dict(instance=4.45)),
+    ('too easy', dict(accuracy=.96, knn=.3)), ('too easy', dict(accuracy=.96, knn_n=25)), ('learning', dict(accuracy=.96)), ('too easy', dict(alignment=.02, knn=.3)), ('diverged', dict(instance=7.)), ('diverged', dict(loss=math.nan))]
 @pytest.mark.parametrize('name,change', rules)
 def test_rules_at_their_edges(name, change):
-    log = [{**o, **(change if i else {})} for i,o in enumerate(good)]
+    log = [{**o, **(change(i) if callable(change) else change if i else {})} for i,o in enumerate(good)]
     assert health_sentence(log).startswith(name+':'), health_sentence(log)
     assert '\n' not in health_sentence(log)
+
+def test_noise_of_a_probe_is_binomial():
+    "A rise of 8 points: noise of 50 clips, learning with 1000"
+    log = [{**o, **flat, 'knn':.5+.08*(i>4)} for i,o in enumerate(good)]
+    for n,name in ((50,'levelled off'), (1000,'learning')): assert health_sentence([{**o, 'knn_n':n} for o in log]).startswith(name), n
+    assert '58% ± 7%' in health_sentence([{**o, 'knn_n':50} for o in log])
+
+@pytest.mark.parametrize('lr,says', [([.1]*7, 'a lower lr'), ([math.nan,.4,1.,.8,.5,.2,.01], 'lr has run out')])
+def test_flat_end_of_a_schedule(lr, says):
+    assert says in health_sentence([{**o, **flat, 'lr':l} for o,l in zip(good, lr)])
+
+def test_short_real_run_is_learning():
+    "Instance losses of four epochs on recordings, falling from 7.6 to 5.2 by leaps: no third of it is flat"
+    for n in (2,3,4): assert health_sentence([{**o, 'knn':.4, 'knn_n':300, 'chance':7.6*(i>0), 'instance':l} for i,(o,l) in enumerate(zip(good, [0,6.1,5.5,5.3,5.2][:n+1]))]).startswith('learning:')
 
 def test_every_rule_is_tried(): assert {n for n,_ in rules}|{'early'}=={r[0] for r in health_rules}
 

@@ -18,6 +18,42 @@ def test_views_show_boxes_and_partner(learn):
     assert 'cluster' in axs[0,0].get_title() and '%' in axs[0,1].get_title()
     assert {ax.get_xlabel() for ax in axs.flat}=={'s'} and {ax.get_ylabel() for ax in axs.flat}=={'Hz'}
 
+def test_views_name_the_files(learn, tmp_path):
+    import soundfile as sf
+    m,fs = learn.model,L(learn.dls.train_ds.items)
+    ids = file_ids(learn.dls.train_ds); assert len(ids.unique())==len(fs)
+    n = int(m.bank.count.clamp_max(m.bank.size))
+    assert (m.bank_ids[:n]!=0).all() and n==len(m.bank_ids)
+    ds = learn.dls.train_ds                                                 # the clips of the bank are windows of the files named
+    for i in range(0, n, 3):
+        f = fs[int((ids==m.bank_ids[i]).nonzero()[0])]
+        x = read_window(f, None)
+        wins = torch.from_numpy(np.lib.stride_tricks.sliding_window_view(pad_to(x, max(len(x), 15200), 'zero'), 15200)[::160].copy())[:,None]
+        feats = Pipeline([NormalizeLevel('peak'), LogMel()])(AudioTensor(wins, sr=16000))[:,0].as_subclass(Tensor).mean(-1)
+        assert (feats-m.bank.feats[i]).abs().mean(1).min()<.12, (f, (feats-m.bank.feats[i]).abs().mean(1).min())
+    for ax in learn.show_views(2)[:,:2].flat: assert ax.get_title().split('\n')[1].lstrip('…') in {f.stem for f in fs}
+    learn.path = tmp_path; learn.save('x'); before = m.bank_ids.clone()
+    learn.lr_find(num_it=5, show_plot=False); assert torch.equal(before, m.bank_ids)
+    learn.dls = SlicerDataLoaders.from_lists(tmp_path, fs[:4], bs=2, num_workers=0, device='cpu', valid_idx=[0])
+    learn.load('x')                                                         # other data: who is not among them has no name
+    known = {o.stem for o in learn.dls.train_ds.items}
+    for ax in learn.show_views(2)[:,1]: assert '\n' not in ax.get_title() or ax.get_title().split('\n')[1] in known
+
+def test_no_names_once_a_file_was_skipped(files, tiny, loaders, tmp_path):
+    bad = tmp_path/'bad.wav'; bad.write_bytes(b'no sound')
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        l = tiny(loaders([*files[:20], bad], valid_idx=[0,1]))
+        assert not l.model.bank_ids.any()                                   # the sample met it: nobody knows who moved up
+        quiet(l, l.fit, 2, 1e-3)
+    assert not l.model.bank_ids.any() and '\n' not in l.show_views(1)[0,1].get_title()
+
+def test_names_come_with_workers(tiny, loaders):
+    l = tiny(loaders(num_workers=2))
+    l.model.bank_ids.zero_(); quiet(l, l.fit, 1, 1e-3)
+    seen = l.model.bank_ids[l.model.bank_ids!=0]
+    assert len(seen)==min(32, len(l.model.bank_ids)) or len(seen)==len(l.model.bank_ids), len(seen)
+
 def test_views_without_mix(tiny):
     assert tiny(tfms='').show_views(1).shape==(1,3)
     with pytest.raises(ValueError, match='kmix'): tiny(tfms='crop').plot_kmix()
@@ -34,6 +70,48 @@ def test_kmix_example_mixes(learn):
     close(_mix_example(learn, x, full, 0., 0, hear=False)[1][0], x[0].as_subclass(Tensor), tol=1e-4)
     pytest.importorskip('ipywidgets')
     assert [type(o).__name__ for o in learn.explore_kmix(hear=False).children[:3]]==['IntSlider','IntSlider','FloatSlider']
+
+def test_sliders_redraw(learn, monkeypatch):
+    pytest.importorskip('ipywidgets'); pytest.importorskip('librosa')
+    import slicer_fastai.interpret as m
+    heard,drawn = [],[]
+    monkeypatch.setattr(m, 'players', lambda ws, labels=None: ws)
+    monkeypatch.setattr(m, 'display', lambda ws: (heard.append([w.clone() for w in ws]), drawn.append([ax.images[0].get_array().copy() for ax in plt.gcf().axes if ax.images]), plt.close('all')))
+    n = []; to_audio = AudioSpectrogram.to_audio
+    monkeypatch.setattr(AudioSpectrogram, 'to_audio', lambda self, *a: (n.append(1), to_audio(self, *a))[1])
+    w = learn.explore_kmix(max_n=4)
+    w.update(); assert len(n)==2; k = len(heard)                           # clip and partner
+    same = lambda i: [torch.equal(a, b) for a,b in zip(heard[-1], heard[-2])][i], lambda i: np.array_equal(drawn[-1][i], drawn[-2][i])
+    w.children[2].value = .6
+    assert len(heard)==k+1 and len(n)==2                                      # nothing is inverted again: α answers at once
+    assert [f(i) for f in same for i in range(3)]==[True,True,False]*2
+    a,b,mix = heard[-1]; close(mix, .4**.5*a+.6**.5*b, tol=1e-5)
+    full = [c for c in range(len(m._kmix(learn).centroids)) if c!=w.children[1].value and (learn.model.views.kmix.clusters(torch.nn.functional.normalize(learn.model.bank.feats, dim=1))==c).any()][0]
+    w.children[1].value = full
+    assert len(heard)==k+2 and [f(i) for f in same for i in range(3)]==[True,False,False]*2
+    w.children[0].value = 1
+    assert len(heard)==k+3 and not any(f(0) or f(2) for f in same)
+
+def test_sliders_in_a_notebook(tmp_path):
+    "In a kernel with a front end, moving a slider puts another picture and other players into the widget"
+    for o in ('ipywidgets','librosa','ipykernel'): pytest.importorskip(o)
+    nbclient,nbformat = pytest.importorskip('nbclient'),pytest.importorskip('nbformat')
+    cells = ['''from slicer_fastai.all import *
+dls = SlicerDataLoaders.from_folder(synth_sounds(n=2), bs=8, num_workers=0, device='cpu')
+learn = SlicerLearner(dls, arch_kwargs=dict(d=32, width=8), n_clusters=8, hidden=32)''', 'w = learn.explore_kmix(max_n=2); w',
+        'before = [dict(o) for o in w.out.outputs]', 'w.children[2].value = .9', '''after = [dict(o) for o in w.out.outputs]
+assert [list(o['data'])[-1] for o in after]==['image/png','text/html'], after
+assert all(a!=b for a,b in zip(before, after))''']
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(o) for o in cells])
+    nbclient.NotebookClient(nb, timeout=120, kernel_name='python3').execute()
+
+def test_map_by_umap(learn, files, monkeypatch):
+    emb = learn.embed(files[:30])
+    try: import umap
+    except ImportError: pass
+    else: assert np.isfinite(learn.plot_map(files[:30], emb=emb, method='umap')[1]).all()
+    monkeypatch.setitem(sys.modules, 'umap', None)
+    with pytest.raises(ImportError, match='pip install umap-learn'): learn.plot_map(files[:30], emb=emb, method='umap')
 
 def test_map(learn, files):
     fs = files[:30]; emb = learn.embed(fs)
