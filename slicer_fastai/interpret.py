@@ -325,7 +325,7 @@ def show_results(self:SlicerLearner,
     spec_grid([_spec(files[j], self.encoder.audio) for i,js in shown for j in js], [title(i,j) for i,js in shown for j in js], k+1, figsize, **kwargs)
     return pd.DataFrame([(str(files[i]), [str(files[j]) for j in js[1:]], [round(float(sim[i,j]),3) for j in js[1:]]) for i,js in shown], columns=['file','neighbours','similarity'])
 
-# %% ../nbs/11_interpret.ipynb #c719c805
+# %% ../nbs/11_interpret.ipynb #0ae14683
 @patch
 def neighbours(self:SlicerLearner,
     file,           # an audio file
@@ -342,7 +342,7 @@ def neighbours(self:SlicerLearner,
     sim = (z@q)/(np.linalg.norm(z, axis=1)*np.linalg.norm(q)).clip(1e-12)
     idx = [i for i in (-sim).argsort(kind='stable') if Path(files[i])!=Path(file)][:k]
     df = pd.DataFrame([(str(file),1.)]+[(str(files[i]),round(float(sim[i]), 3)) for i in idx], columns=['file','similarity'])
-    for ax in spec_grid([_spec(f, self.encoder.audio) for f in df.file], [f'{_short(f)} ({s:.2f})' for f,s in df.values], ncols, figsize, **kwargs): ax.title.set_fontsize(9)
+    for ax in spec_grid([_spec(f, self.encoder.audio) for f in df.file], [f'{_short(f, 20)} ({s:.2f})' for f,s in df.values], ncols, figsize, **kwargs): ax.title.set_fontsize(9)
     if ifnone(hear, in_notebook()):
         plt.show(); display(players([_wave(f, self.encoder.audio) for f in df.file], [f'{s:.2f} {html.escape(Path(f).stem[-18:])}' for f,s in df.values]))
     return df
