@@ -58,7 +58,8 @@ class SLICER(Callback):
         return get_model(self.learn.model)
 
     def before_fit(self):
-        if default_device().type=='cpu': keep_memory()
+        self.ids = None
+        if torch.device(ifnone(self.dls.device, default_device())).type=='cpu': keep_memory()
 
     def before_batch(self):
         self.clean,self.seen = self.xb[0],True
@@ -77,7 +78,6 @@ class SLICER(Callback):
             self.unwrapped.push(self.clean, None if idxs is None else self.ids[idxs])
         self.clean = None
 
-    def before_fit(self): self.ids = None
     def after_fit(self): self.ids = None
     def before_train(self):
         self.seen = False

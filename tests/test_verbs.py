@@ -323,3 +323,12 @@ def test_pictures_change_nothing(tiny):
     before = state(learn.model)
     for verb in ('show_results','show_views','plot_clusters'): quiet(learn, getattr(learn, verb)); plt.close('all')
     assert not differ(before, state(learn.model))
+
+def test_glibc_keeps_its_memory(tiny, monkeypatch):
+    "Once a fit, on a processor; the columns and the names of clips are there as well"
+    import slicer_fastai.callback as cb
+    n = []
+    monkeypatch.setattr(cb, 'keep_memory', lambda: n.append(1))
+    learn = tiny()
+    for _ in range(2): quiet(learn, learn.fit, 1)
+    assert len(n)==2
