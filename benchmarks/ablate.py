@@ -5,8 +5,10 @@
 PATH holds pretrain.csv (column `files`) and tasks/*.csv (columns path, label, split = train/valid/test), names relative to PATH.
 The first run of each seed is the base; then every value of every switch, alone (`--grid`: all combinations). A switch is any argument of
 `SlicerLearner`, of `SlicerDataLoaders`, or one of lr, passes, bs, wd; passes=0 is the untrained encoder, preset=lape the reference's choices.
-Runs whose row is in the CSV already are skipped. `--split cv` scores by 5-fold cross-validation over groups (speakers, kits, fonts) of the training
-and validation clips: less noise to choose by than 'valid'; test clips are left alone. A table and a picture of mean and range over seeds come last.
+Runs whose row is in the CSV already are skipped. Probes are ridge classifiers, their regularisation chosen by cross-validation over groups (speakers, kits,
+fonts) of the training clips; `--split valid` (default) scores on the validation clips, without those of `--heard`: groups of which PATH/pretrain.csv has clips.
+`--split cv` scores by the cross-validation itself, over training and validation clips. 'test' is for the last look (regularisation: validation clips).
+A table and a picture of mean and range over seeds come last.
 """
 import itertools, json, time, warnings, zlib
 from typing import Annotated
@@ -32,25 +34,31 @@ def plan(base, switches, grid=False):
     for k,vs in opts.items(): runs += [r for v in vs if (r := {**base, k:v})!=base]
     return runs
 
-def tasks(data):
-    "Each labelled task as {split: (files, labels, groups)}"
+def tasks(data, heard=()):
+    "Each labelled task as {split: (files, labels, groups)}; validation clips of the groups `heard` are left out"
     res = {}
     for f in sorted((data/'tasks').glob('*.csv')):
-        df = pd.read_csv(f)
+        df = pd.read_csv(f); df = df[~((df.split=='valid') & df.group.astype(str).isin(heard))]
         res[f.stem] = {s:([data/p for p in d.path], d.label.astype(str).tolist(), d.group.astype(str).tolist()) for s,d in df.groupby('split')}
     return res
 
-def cv_score(x, y, groups, alphas=(10,30,100,300,1000,3000,10000)):
-    "Accuracy in % of a ridge classifier on standardised embeddings, 5 folds of whole groups, at the best of a few regularisations"
+def fit_probe(x, y, groups, alphas=(1e-6,1e-5,3e-5,1e-4,3e-4,1e-3,3e-3)):
+    "Ridge classifier on standardised embeddings; regularisation (a share of their squared norm) by 5-fold cross-validation over whole groups"
     pipe = make_pipeline(StandardScaler(), RidgeClassifier())
-    cv = GridSearchCV(pipe, dict(ridgeclassifier__alpha=alphas), cv=GroupKFold(5)).fit(x, y, groups=groups)
-    return 100*cv.best_score_
+    cv = GroupKFold(min(5, len(set(groups))))
+    return GridSearchCV(pipe, dict(ridgeclassifier__alpha=[a*x.size for a in alphas]), cv=cv).fit(x, y, groups=groups)
 
-def probe(encoder, ts, split='valid'):
-    "Linear-probe accuracy in % on each task; regularisation is chosen on the validation clips ('cv': see `cv_score`)"
-    if split!='cv': return {t:100*linear_probe(encoder, s['train'][:2], s[split][:2], valid=s['valid'][:2], progress=False) for t,s in ts.items()}
-    both = {t:[a+b for a,b in zip(s['train'], s['valid'])] for t,s in ts.items()}
-    return {t:cv_score(embed(encoder, f, progress=False), y, g) for t,(f,y,g) in both.items()}
+def probe(features, ts, split='valid'):
+    "Accuracy in % on each task, from a function files → embeddings (n, d)"
+    res = {}
+    for t,s in ts.items():
+        f,y,g = [a+b for a,b in zip(s['train'], s['valid'])] if split=='cv' else s['train']
+        x = features(f); on = lambda n: (features(s[n][0]),s[n][1])
+        if split=='cv':      acc = fit_probe(x, y, g).best_score_
+        elif split=='valid': acc = fit_probe(x, y, g).score(*on('valid'))
+        else:                acc = linear_probe(None, (x,y), on(split), valid=on('valid'))
+        res[t] = 100*float(acc)
+    return {**res, 'average':sum(res.values())/len(res)}
 
 DL_ARGS = 'sr duration pad level n_mels bs num_workers'.split()
 
@@ -81,10 +89,10 @@ def row(data, ts, cfg, seed, split, keep=None):
     if keep: learn.encoder.save_pretrained(Path(keep)/f'{zlib.crc32(repr((sorted(cfg.items()), seed)).encode()):08x}')
     rec = dict(zip(learn.recorder.metric_names[1:-1], learn.recorder.values[-1])) if cfg['passes'] else {}
     files = [f for s in ts.values() for f in s['valid'][0]]
-    acc = probe(learn.encoder, ts, split)
+    acc = probe(partial(embed, learn.encoder, progress=False), ts, split)
     return dict(**cfg, seed=seed, clips=cfg['passes']*len(learn.dls.train)*learn.dls.train.bs, **{k:round(v,4) for k,v in rec.items()},
                 **health(learn, files), **{k:round(v,2) for k,v in acc.items()},
-                average=round(np.mean(list(acc.values())),2), split=split, seconds=round(secs))
+                split=split, seconds=round(secs))
 
 def read_rows(out): return pd.read_csv(out, keep_default_na=False, dtype=str).to_dict('records') if out.exists() else []
 
@@ -120,15 +128,16 @@ def main(
     first:int=0,                      # the first of them
     out:Path=Path('ablation.csv'),    # one row a run; rows that are there are not run again
     split:str='valid',                # probes report on this split: choose on 'valid' or 'cv', report once on 'test'
+    heard:str='',                     # groups, with spaces between, whose validation clips are left out: the pool has their sources
     lr:float=1e-3,                    # largest learning rate of the cycle
     grid:bool=False,                  # all combinations of the switches instead of one at a time
     keep:Path=None,                   # save each run's encoder below this folder
-    base:str='{}',                    # json of settings that all runs share, e.g. '{"d":512}'
+    base:str='{}',                    # json of settings that all runs share, e.g. '{"arch_kwargs":{"d":512}}'
     switch:Annotated[str, "a setting and its values, 'setting=value|value …'; may be given several times", dict(nargs='*', action='extend')]=[],
 ):
     "Train and probe SLICER under changed settings"
     if data is None: raise CliError('--data is missing: the folder with pretrain.csv and tasks/')
-    data = Path(data); ts = tasks(data); out = Path(out)
+    data = Path(data); ts = tasks(data, heard.split()); out = Path(out)
     cfg = dict(passes=int(passes), lr=lr, **json.loads(base))
     runs = plan(cfg, switch, grid)
     keys = list(dict.fromkeys(k for r in runs for k in r))

@@ -1,0 +1,55 @@
+"The benches of accuracy run on any folder laid out as they say, and go on where they stopped"
+import json
+import numpy as np, pandas as pd, pytest
+from fastcore.script import CliError
+from slicer_fastai.all import get_audio_files
+from benchmarks import ablate, supervised
+
+@pytest.fixture(scope='module')
+def corpus(sounds, tmp_path_factory):
+    "A folder laid out as the benches want it: pretrain.csv and one task with a split and groups"
+    d,fs = tmp_path_factory.mktemp('corpus'),get_audio_files(sounds)
+    (d/'tasks').mkdir()
+    pd.DataFrame(dict(files=fs)).to_csv(d/'pretrain.csv', index=False)
+    split = lambda i: ('train','train','valid','test')[i%4]
+    pd.DataFrame(dict(path=fs, label=[f.parent.name for f in fs], split=[split(i) for i in range(len(fs))],
+                      group=[f'g{i%4}{i//4%3}' for i in range(len(fs))])).to_csv(d/'tasks'/'classes.csv', index=False)
+    return d
+
+SMALL = json.dumps(dict(arch_kwargs=dict(d=32, width=8), bs=16, num_workers=0))
+
+def test_ablate_trains_probes_and_resumes(corpus, tmp_path, monkeypatch):
+    args = dict(data=corpus, passes=1, seeds=2, out=tmp_path/'a.csv', base=SMALL, switch=['tfms=crop', 'preset=lape', 'passes=0'], keep=tmp_path/'enc')
+    ablate.main(**args)
+    df = pd.read_csv(tmp_path/'a.csv', keep_default_na=False)
+    assert len(df)==8 and df.average.between(0, 100).all() and (tmp_path/'a.png').stat().st_size>1000
+    assert df[df.passes==0].clips.eq(0).all() and len(list((tmp_path/'enc').iterdir()))==8
+    assert df.groupby('tfms').instance.nunique().min()>1                       # seeds differ
+    monkeypatch.setattr(ablate, 'train', None)                                 # whatever is there is not run again
+    ablate.main(**args)
+    assert pd.read_csv(tmp_path/'a.csv', keep_default_na=False).equals(df)
+
+def test_ablate_splits(corpus):
+    ts = ablate.tasks(corpus, ['g20','g21'])['classes']
+    assert set(ts['valid'][2])=={'g22'} and {'g30','g31'}<=set(ts['test'][2])  # only validation clips are left out
+    one_hot = lambda fs: np.array([[f.parent.name==c for c in sorted({o.parent.name for o in ts['train'][0]})] for f in fs], float)
+    noise = lambda fs: np.random.default_rng(0).normal(size=(len(fs),8))
+    for s in ('valid','cv','test'):
+        assert ablate.probe(one_hot, dict(t=ts), s)['t']>95
+        assert ablate.probe(noise, dict(t=ts), s)['t']<30                      # 18 classes
+
+def test_supervised_chooses_on_validation_clips(corpus, tmp_path, monkeypatch, capsys):
+    rows = {}
+    def row(task, s, encoder, epochs, lr, seed):
+        rows[(lr,seed)] = 1
+        return dict(task=task, encoder='', epochs=epochs, lr=lr, seed=seed, valid=60 if lr==1e-3 else 50, test=40 if lr==1e-3 else 90, seconds=0)
+    with monkeypatch.context() as m:
+        m.setattr(supervised, 'row', row)
+        supervised.main(data=corpus, seeds=2, out=tmp_path/'s.csv')
+    assert set(rows)=={(1e-3,0),(3e-3,0),(1e-3,1)} and '40.0' in capsys.readouterr().out
+    r = supervised.row('classes', ablate.tasks(corpus)['classes'], None, 1, 1e-3, 0)
+    assert 0<=r['test']<=100 and r['seconds']<60
+
+def test_benches_say_what_is_missing():
+    for m in (ablate, supervised):
+        with pytest.raises(CliError, match='--data'): m.main()
