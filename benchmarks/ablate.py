@@ -7,7 +7,7 @@ The first run of each seed is the base; then every value of every switch, alone 
 `SlicerLearner`, of `SlicerDataLoaders`, or one of lr, passes, bs, wd; passes=0 is the untrained encoder, preset=lape the reference's choices.
 Runs whose row is in the CSV already are skipped. Probes are ridge classifiers, their regularisation chosen by cross-validation over groups (speakers, kits,
 fonts) of the training clips; `--split valid` (default) scores on the validation clips, without those of `--heard`: groups of which PATH/pretrain.csv has clips.
-`--split cv` scores by the cross-validation itself, over training and validation clips. 'test' is for the last look (regularisation: validation clips).
+`--split test` is for the last look (regularisation: validation clips).
 A table and a picture of mean and range over seeds come last.
 """
 import itertools, json, time, warnings, zlib
@@ -52,11 +52,9 @@ def probe(features, ts, split='valid'):
     "Accuracy in % on each task, from a function files → embeddings (n, d)"
     res = {}
     for t,s in ts.items():
-        f,y,g = [a+b for a,b in zip(s['train'], s['valid'])] if split=='cv' else s['train']
+        f,y,g = s['train']
         x = features(f); on = lambda n: (features(s[n][0]),s[n][1])
-        if split=='cv':      acc = fit_probe(x, y, g).best_score_
-        elif split=='valid': acc = fit_probe(x, y, g).score(*on('valid'))
-        else:                acc = linear_probe(None, (x,y), on(split), valid=on('valid'))
+        acc = fit_probe(x, y, g).score(*on('valid')) if split=='valid' else linear_probe(None, (x,y), on(split), valid=on('valid'))
         res[t] = 100*float(acc)
     return {**res, 'average':sum(res.values())/len(res)}
 
@@ -127,7 +125,7 @@ def main(
     seeds:int=1,                      # how many seeds
     first:int=0,                      # the first of them
     out:Path=Path('ablation.csv'),    # one row a run; rows that are there are not run again
-    split:str='valid',                # probes report on this split: choose on 'valid' or 'cv', report once on 'test'
+    split:str='valid',                # probes report on this split: choose on 'valid', report once on 'test'
     heard:str='',                     # groups, with spaces between, whose validation clips are left out: the pool has their sources
     lr:float=1e-3,                    # largest learning rate of the cycle
     grid:bool=False,                  # all combinations of the switches instead of one at a time

@@ -34,7 +34,7 @@ def test_ablate_splits(corpus):
     assert set(ts['valid'][2])=={'g22'} and {'g30','g31'}<=set(ts['test'][2])  # only validation clips are left out
     one_hot = lambda fs: np.array([[f.parent.name==c for c in sorted({o.parent.name for o in ts['train'][0]})] for f in fs], float)
     noise = lambda fs: np.random.default_rng(0).normal(size=(len(fs),8))
-    for s in ('valid','cv','test'):
+    for s in ('valid','test'):
         assert ablate.probe(one_hot, dict(t=ts), s)['t']>95
         assert ablate.probe(noise, dict(t=ts), s)['t']<30                      # 18 classes
 
