@@ -175,7 +175,7 @@ class LinearProbe(Probe):
     column,alpha = 'linear',1e-4
     def score(self, train, test): return linear_probe(None, train, test, alphas=(self.alpha,))
 
-# %% ../nbs/14_health.ipynb #a58e2a01
+# %% ../nbs/14_health.ipynb #1fdb1ad2
 def _facts(log):
     "The last row of a log, and what came of its figures over the epochs"
     a,col = log[-1],lambda k: np.array([o[k] for o in log], dtype=float)
@@ -186,6 +186,7 @@ def _facts(log):
     se = math.sqrt(max(p*(1-p), 1/m)/m) if p==p else 0.                   # binomial, and at least one clip's
     return SimpleNamespace(**a, n=n, k=k, gap=gap[-1], used=math.exp(a['entropy']) if np.isfinite(a['entropy']) else 0, probe=probe, se=se,
         still=probe is None or not rise(acc, (n+1)//2)>2*se, up=probe is not None and rise(acc, n+1-k)>2*se, gain=float(np.polyfit(range(k+1), gap[-k-1:], 1)[0]*k) if n and np.isfinite(gap).all() else 0., between=2*a['spread_q']**2,
+        grown=float(np.max(gap[1:])-gap[1]) if n else 0.,                   # since the first epoch: before, batch norms lag behind and the loss looks lower than it is
         spent='lr' in a and a['lr']<.1*np.nanmax(col('lr')), now='' if probe is None else f', {probe} {acc[0]:.0%} → {p:.0%} ± {se:.0%}')
 
 _score = lambda f: f'instance loss {f.instance:.2f} nats (chance {f.chance:.2f}), accuracy {f.accuracy:.0%}{f.now}'
@@ -204,7 +205,7 @@ health_rules = [
         lambda f: f'instance accuracy {f.accuracy:.0%}, views {f.alignment/max(f.between, 1e-9):.0%} as far apart as clips'+(f' while {f.probe} stands still at {vars(f)[f.probe]:.0%} ± {f.se:.0%}' if f.probe else '')+'; stronger views (more tfms, larger ratio) or a larger queue'),
     ('learning', 'over the last third of the epochs (at least 3) chance - instance loss grew by 2 % of chance, by a straight line through them, or a probe beat its best before by 2 standard errors', lambda f: f.gain>.02*f.chance or f.up,
         lambda f: f'{_score(f)}; '+(f'{f.gain:.2f} nats gained' if f.gain>.02*f.chance else f'{f.probe} rose')+f' in the last {f.k} epochs, '+('a longer schedule may give more' if f.spent else 'train on')),
-    ('getting worse', 'by the same line, chance - instance loss fell by 2 % of chance', lambda f: f.gain<-.02*f.chance,
+    ('getting worse', 'by the same line, chance - instance loss fell by 2 % of chance, after it had grown by 10 % of chance since the first epoch', lambda f: f.gain<-.02*f.chance and f.grown>.1*f.chance,
         lambda f: f'{_score(f)}; {-f.gain:.2f} nats lost in the last {f.k} epochs; lower lr, or go back to an earlier epoch (SaveModelCallback keeps the best)'),
     ('levelled off', 'none of these', lambda f: True,
         lambda f: f'{_score(f)}; {f.gain:+.2f} nats of gain in the last {f.k} epochs, '+('and lr has run out: stop, or start a longer schedule' if f.spent else 'a lower lr or an end is due')),
