@@ -136,7 +136,7 @@ def main(
     "Train and probe SLICER under changed settings"
     if data is None: raise CliError('--data is missing: the folder with pretrain.csv and tasks/')
     data = Path(data); ts = tasks(data, heard.split()); out = Path(out)
-    cfg = dict(passes=int(passes), lr=lr, **json.loads(base))
+    cfg = {**dict(passes=int(passes), lr=lr), **json.loads(base)}
     runs = plan(cfg, switch, grid)
     keys = list(dict.fromkeys(k for r in runs for k in r))
     for seed in range(first, first+seeds):
