@@ -16,13 +16,13 @@ def corpus(sounds, tmp_path_factory):
                       group=[f'g{i%4}{i//4%3}' for i in range(len(fs))])).to_csv(d/'tasks'/'classes.csv', index=False)
     return d
 
-SMALL = json.dumps(dict(arch_kwargs=dict(d=32, width=8), bs=16, num_workers=0))
+SMALL = json.dumps(dict(arch_kwargs=dict(d=32, width=8), bs=16, num_workers=0, lr=2e-3))
 
 def test_ablate_trains_probes_and_resumes(corpus, tmp_path, monkeypatch):
     args = dict(data=corpus, passes=1, seeds=2, out=tmp_path/'a.csv', base=SMALL, switch=['tfms=crop', 'preset=lape', 'passes=0'], keep=tmp_path/'enc')
     ablate.main(**args)
     df = pd.read_csv(tmp_path/'a.csv', keep_default_na=False)
-    assert len(df)==8 and df.average.between(0, 100).all() and (tmp_path/'a.png').stat().st_size>1000
+    assert len(df)==8 and df.lr.eq(2e-3).all() and df.average.between(0, 100).all() and (tmp_path/'a.png').stat().st_size>1000
     assert df[df.passes==0].clips.eq(0).all() and len(list((tmp_path/'enc').iterdir()))==8
     assert df.groupby('tfms').instance.nunique().min()>1                       # seeds differ
     monkeypatch.setattr(ablate, 'train', None)                                 # whatever is there is not run again
