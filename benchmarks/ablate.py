@@ -81,14 +81,18 @@ def health(learn, files):
     used = head(torch.from_numpy(h).to(next(head.parameters()))).argmax(1).unique()
     return dict(std=round(float(z.std(0).mean()*z.shape[1]**.5),4), clusters=len(used))
 
+def run_name(cfg, seed):
+    "Eight letters for all settings of a run: its encoder's folder below `--keep`, its column `run`"
+    return f'{zlib.crc32(repr((sorted(cfg.items()), seed)).encode()):08x}'
+
 def row(data, ts, cfg, seed, split, keep=None):
     "Train, probe, and say everything about it"
     learn,secs = train(data, cfg, seed)
-    if keep: learn.encoder.save_pretrained(Path(keep)/f'{zlib.crc32(repr((sorted(cfg.items()), seed)).encode()):08x}')
+    if keep: learn.encoder.save_pretrained(Path(keep)/run_name(cfg, seed))
     rec = dict(zip(learn.recorder.metric_names[1:-1], learn.recorder.values[-1])) if cfg['passes'] else {}
     files = [f for s in ts.values() for f in s['valid'][0]]
     acc = probe(partial(embed, learn.encoder, progress=False), ts, split)
-    return dict(**cfg, seed=seed, clips=cfg['passes']*len(learn.dls.train)*learn.dls.train.bs, **{k:round(v,4) for k,v in rec.items()},
+    return dict(**cfg, seed=seed, run=run_name(cfg, seed), clips=cfg['passes']*len(learn.dls.train)*learn.dls.train.bs, **{k:round(v,4) for k,v in rec.items()},
                 **health(learn, files), **{k:round(v,2) for k,v in acc.items()},
                 split=split, seconds=round(secs))
 
@@ -99,8 +103,7 @@ def append_row(out, r):
     rows = read_rows(out)+[{k:str(v) for k,v in r.items()}]
     pd.DataFrame(rows).fillna('').to_csv(out, index=False)
 
-def done(rows, cfg, seed, split):
-    return any(all(r.get(k, '')==str(v) for k,v in {**cfg, 'seed':seed, 'split':split}.items()) for r in rows)
+def done(rows, cfg, seed, split): return any((r.get('run'),r['split'])==(run_name(cfg, seed),split) for r in rows)
 
 def table(rows, keys):
     "Mean, smallest and largest average over seeds for each setting"
@@ -129,14 +132,14 @@ def main(
     heard:str='',                     # groups, with spaces between, whose validation clips are left out: the pool has their sources
     lr:float=1e-3,                    # largest learning rate of the cycle
     grid:bool=False,                  # all combinations of the switches instead of one at a time
-    keep:Path=None,                   # save each run's encoder below this folder
+    keep:Path=None,                   # save each run's encoder below this folder, by its name in column `run`
     base:str='{}',                    # json of settings that all runs share, e.g. '{"arch_kwargs":{"d":512}}'
     switch:Annotated[str, "a setting and its values, 'setting=value|value …'; may be given several times", dict(nargs='*', action='extend')]=[],
 ):
     "Train and probe SLICER under changed settings"
     if data is None: raise CliError('--data is missing: the folder with pretrain.csv and tasks/')
     data = Path(data); ts = tasks(data, heard.split()); out = Path(out)
-    cfg = {**dict(passes=int(passes), lr=lr), **json.loads(base)}
+    cfg = {'passes':int(passes), 'lr':lr, **json.loads(base)}
     runs = plan(cfg, switch, grid)
     keys = list(dict.fromkeys(k for r in runs for k in r))
     for seed in range(first, first+seeds):

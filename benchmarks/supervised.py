@@ -27,8 +27,8 @@ def row(task, s, encoder, epochs, lr, seed):
     enc = encoder and AudioEncoder.from_pretrained(encoder)
     audio = dict(enc.audio) if enc else {}
     dls = SlicerDataLoaders.from_lists('.', ft+fv, yt+yv, valid_idx=range(len(ft), len(ft)+len(fv)), num_workers=0, **audio)
-    clf,t = audio_learner(dls, enc or 'audiontt'),time.time()          # lr_mult: fastai's 100 leaves the encoder nearly where it was
-    with clf.no_bar(), clf.no_logging(): clf.fine_tune(epochs, lr, lr_mult=10) if enc else clf.fit_one_cycle(epochs, lr)
+    clf,t = audio_learner(dls, enc or 'audiontt'),time.time()
+    with clf.no_bar(), clf.no_logging(): clf.fine_tune(epochs, lr, lr_mult=10) if enc else clf.fit_one_cycle(epochs, lr)   # fastai's lr_mult=100 leaves the encoder nearly where it was
     acc = {n:round(accuracy_of(clf, *s[n][:2]), 2) for n in ('valid','test')}
     return dict(task=task, encoder=str(encoder or ''), epochs=epochs, lr=lr, seed=seed, **acc, seconds=round(time.time()-t))
 

@@ -21,13 +21,20 @@ SMALL = json.dumps(dict(arch_kwargs=dict(d=32, width=8), bs=16, num_workers=0, l
 def test_ablate_trains_probes_and_resumes(corpus, tmp_path, monkeypatch):
     args = dict(data=corpus, passes=1, seeds=2, out=tmp_path/'a.csv', base=SMALL, switch=['tfms=crop', 'preset=lape', 'passes=0'], keep=tmp_path/'enc')
     ablate.main(**args)
-    df = pd.read_csv(tmp_path/'a.csv', keep_default_na=False)
+    df = pd.read_csv(tmp_path/'a.csv', keep_default_na=False, dtype=dict(run=str))
     assert len(df)==8 and df.lr.eq(2e-3).all() and df.average.between(0, 100).all() and (tmp_path/'a.png').stat().st_size>1000
-    assert df[df.passes==0].clips.eq(0).all() and len(list((tmp_path/'enc').iterdir()))==8
+    assert df[df.passes==0].clips.eq(0).all() and {o.name for o in (tmp_path/'enc').iterdir()}==set(df.run)
     assert df.groupby('tfms').instance.nunique().min()>1                       # seeds differ
     monkeypatch.setattr(ablate, 'train', None)                                 # whatever is there is not run again
     ablate.main(**args)
-    assert pd.read_csv(tmp_path/'a.csv', keep_default_na=False).equals(df)
+    assert pd.read_csv(tmp_path/'a.csv', keep_default_na=False, dtype=dict(run=str)).equals(df)
+
+def test_ablate_done_compares_all_settings():
+    cfg = dict(passes=1, lr=1e-3)
+    rows = [{'run':ablate.run_name({**cfg, 'tfms':'crop'}, 0), 'split':'valid'}]
+    assert ablate.done(rows, {**cfg, 'tfms':'crop'}, 0, 'valid')
+    assert not ablate.done(rows, cfg, 0, 'valid')                               # a run with one setting more is another run
+    assert not ablate.done(rows, {**cfg, 'tfms':'crop'}, 1, 'valid') and not ablate.done(rows, {**cfg, 'tfms':'crop'}, 0, 'test')
 
 def test_ablate_splits(corpus):
     ts = ablate.tasks(corpus, ['g20','g21'])['classes']
