@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['audio_extensions', 'AudioTensor', 'AudioReadError', 'read_window', 'pad_to', 'get_audio_files', 'verify_audio',
-           'ReadAudio', 'NormalizeLevel', 'AudioBlock']
+           'BadFiles', 'ReadAudio', 'NormalizeLevel', 'AudioBlock']
 
 # %% ../nbs/00_audio.ipynb #46ca2a20
 from fastai.basics import *
@@ -155,57 +155,76 @@ def verify_audio(
     res = parallel(_verdict, files, whole=whole, n_workers=ifnone(n_workers, defaults.cpus), threadpool=True, progress=len(files)>1000)
     return pd.DataFrame([(str(f),*r) for f,r in zip(files, res) if r], columns=['file','reason','remedy'])
 
+# %% ../nbs/00_audio.ipynb #976badc4
+class BadFiles:
+    "Files that could not be read, in memory that all workers share: who they are, and what is wrong with the first 20"
+    def __init__(self,
+        most:int,  # so many can be told apart
+    ):
+        self.hashes = torch.zeros(most, dtype=torch.int64).share_memory_()
+        self.texts = torch.zeros(min(most, 20), 400, dtype=torch.uint8).share_memory_()
+
+    def __len__(self): return int((self.hashes!=0).sum())
+    def __iter__(self): return (o.numpy().tobytes().rstrip(b'\0').decode(errors='replace') for o in self.texts[:len(self)])
+
+    def add(self, e:AudioReadError)->bool: # was it unknown?
+        "Note the file of an error"
+        h,n = crc32(os.fsencode(str(e.fn)))+1,len(self)
+        if n==len(self.hashes) or (self.hashes==h).any(): return False
+        self.hashes[n] = h
+        if n<len(self.texts):
+            s = f'{e.fn}: {e.reason}'.encode(errors='backslashreplace')[-400:]
+            self.texts[n,:len(s)] = torch.frombuffer(bytearray(s), dtype=torch.uint8)
+        return True
+
 # %% ../nbs/00_audio.ipynb #c2667cfd
 class ReadAudio(DisplayedTransform):
-    "Path → one window of it as an `AudioTensor` (1, samples): at random while training, else at `pos`"
+    "Path → windows of it as an `AudioTensor` (windows, samples): at random while training, else at fixed places"
     def __init__(self,
         sr:int=16000,         # sample rate in hertz
         duration:float=0.95,  # window in seconds
         pad:str='zero',       # how shorter clips are filled, see `pad_to`
-        pos:float=0.5,        # where the window lies when not training, 0 (first) to 1 (last)
+        windows:int=1,        # windows of each file: 1 for both views (SLICER), or 2, one a view
         skip:bool=True,       # skip unreadable files with a warning; False: raise `AudioReadError`
         max_bad:float=0.1,    # stop when more than this share of the training files (and more than 3) cannot be read; 1: never
     ):
         if not 0<=max_bad<=1: raise ValueError(f'max_bad={max_bad}: a share, 0 to 1')
-        if duration is not None and duration<=0: raise ValueError(f'duration={duration}: seconds, more than 0')
+        if not duration>0: raise ValueError(f'duration={duration}: seconds, more than 0')
         if pad not in ('zero','repeat'): raise ValueError(f"pad={pad!r}: use 'zero' or 'repeat'")
+        if windows not in (1,2): raise ValueError(f'windows={windows}: 1 window for both views, or 2, one for each')
         store_attr()
-        self.train,self.n = False,0
-        self._share(3)
+        self.train,self.n,self.bad = False,0,BadFiles(3)
 
-    def _share(self, n):
-        "Memory that all workers share: hashes of the unreadable files, and what is wrong with the first of them"
-        self.told,self.list = torch.zeros(n, dtype=torch.int64).share_memory_(),torch.zeros(min(n, 20), 400, dtype=torch.uint8).share_memory_()
+    @property
+    def most_bad(self): return max(3, int(self.max_bad*self.n))
 
-    def setups(self, items):
-        self.n = len(items)
-        self._share(max(3, int(self.max_bad*self.n))+1)
+    def setups(self, items): self.n = len(items); self.bad = BadFiles(self.most_bad+1)
 
     def __call__(self, x, split_idx=None, **kwargs):
         self.train = split_idx==0
         return super().__call__(x, split_idx=split_idx, **kwargs)
 
+    @property
+    def places(self):
+        "Where windows lie when not training, 0…1: the middle, or a third and two thirds of the way"
+        return [i/(self.windows+1) for i in range(1, self.windows+1)]
+
     def encodes(self, fn:str|Path):
-        try: x = read_window(fn, self.duration, self.sr, pos=random.random() if self.train else self.pos)
+        pos = [random.random() for _ in self.places] if self.train else self.places
+        try: ws = [read_window(fn, self.duration, self.sr, pos=p) for p in pos]
         except AudioReadError as e:
             if not self.skip: raise
-            self._warn(e)
+            self.skipped(e)
             raise SkipItemException() from None
-        return AudioTensor(torch.from_numpy(pad_to(x, round(self.duration*self.sr), self.pad))[None], sr=self.sr)
+        return AudioTensor(torch.from_numpy(np.stack([pad_to(w, round(self.duration*self.sr), self.pad) for w in ws])), sr=self.sr)
 
-    def _warn(self, e):
-        h,n = crc32(str(e.fn).encode(errors='replace'))+1,int((self.told!=0).sum())
-        if n<len(self.told) and not (self.told==h).any():
-            self.told[n] = h
-            if n<len(self.list):
-                s = f'{e.fn}: {e.reason}'.encode(errors='replace')[-400:]
-                self.list[n,:len(s)] = torch.frombuffer(bytearray(s), dtype=torch.uint8)
-            n += 1
-            if n<=3: warnings.warn(f'skipped: {e}' + ('; further ones are skipped in silence' if n==3 else ''))
-        if self.n and self.max_bad<1 and n>max(3, int(self.max_bad*self.n)):
-            names = '\n'.join(o.numpy().tobytes().rstrip(b'\0').decode(errors='replace') for o in self.list[:n])
-            raise AudioReadError('too many unreadable files', f'more than max_bad={self.max_bad:g} of {self.n} training files could not be read, among them\n{names}\n',
-                                 'verify_audio(path) lists them all; remove them, or raise max_bad')
+    def skipped(self, e:AudioReadError):
+        "Warn of an unreadable file the first time it is met, the first three of them; an error where there are too many"
+        new,n = self.bad.add(e),len(self.bad)
+        if new and n<=3: warnings.warn(f'skipped: {e}' + ('; further ones are skipped in silence' if n==3 else ''))
+        if self.n and self.max_bad<1 and n>self.most_bad:
+            raise AudioReadError('too many unreadable files', f'more than max_bad={self.max_bad:g} of {self.n} training files '
+                'could not be read, among them\n'+'\n'.join(self.bad)+'\n', 'verify_audio(path) lists them all; remove them, or raise max_bad')
 
 # %% ../nbs/00_audio.ipynb #4e97cf40
 class NormalizeLevel(DisplayedTransform):
