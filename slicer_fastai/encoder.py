@@ -168,19 +168,21 @@ class AudioEncoder(Module):
         self.front = front
 
     def parts(self,
-        x:Tensor,  # log-mels (B, 1, n_mels, frames), in nats as `LogMel` gives them
+        x:Tensor,        # log-mels (B, 1, n_mels, frames), in nats as `LogMel` gives them
+        head:bool=False, # the last layer, for the heads of pre-training, instead
     )->list: # frames (B, T, ·) of each of `layers`; T may differ
         "What the layers give that the embedding is read at"
         x = self.norm(x.as_subclass(Tensor))
-        if self.layers==('top',): return [self._in_pieces(self._top, x)]
+        if head or self.layers==('top',): return [self._in_pieces(self._top, x)]
         named = self._in_pieces(self._named, x)
         return [x.flatten(1,2).mT if o=='logmel' else named[o] for o in self.layers]
 
     def pool_time(self,
-        parts:list,  # of tensors over time (..., T, ·)
+        parts:list,      # of tensors over time (..., T, ·)
+        head:bool=False, # as the heads of pre-training see it: maximum + mean (SLICER)
     )->Tensor: # (..., d)
         "One vector for all time steps, the layers side by side"
-        return torch.cat([_pools[self.pool](o) for o in parts], -1)
+        return torch.cat([_pools['max+mean' if head else self.pool](o) for o in parts], -1)
 
     def frames(self,
         x:Tensor,  # log-mels (B, 1, n_mels, frames)
@@ -197,7 +199,7 @@ class AudioEncoder(Module):
         x:Tensor,  # log-mels (B, 1, n_mels, frames)
     )->Tensor: # (B, top_features)
         "What the heads of pre-training see: the last layer, maximum + mean over time (SLICER)"
-        return _pools['max+mean'](self._in_pieces(self._top, self.norm(x.as_subclass(Tensor))))
+        return self.pool_time(self.parts(x, head=True), head=True)
 
 # %% ../nbs/11_encoder.ipynb #50f58856
 @patch

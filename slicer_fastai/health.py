@@ -149,7 +149,7 @@ class Probe(Callback):
 
     def _read(self, files, labels):
         idx = _some(len(files), self.max_n, self.seed)
-        return clip_specs(L(files)[idx], self.learn.encoder.audio).as_subclass(Tensor),np.asarray(labels)[idx]
+        return self.learn.encoder.front.specs(L(files)[idx]).as_subclass(Tensor),np.asarray(labels)[idx]
 
     def run_probe(self):
         with untouched(self.learn.encoder, self.seed) as enc:

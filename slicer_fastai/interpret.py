@@ -9,14 +9,13 @@ __all__ = ['project', 'listens']
 from .audio import *
 from .spectrogram import *
 from .augment import *
+from .frontend import *
 from .callback import *
-from .callback import _file
 from .data import *
 from .learner import *
-from .evaluate import *
+from .embed import *
+from fastcore.imports import in_notebook
 from fastai.basics import *
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 from matplotlib.patches import Rectangle
 from IPython.display import display
 import base64, html, io, soundfile as sf, torch.nn.functional as F
@@ -36,16 +35,12 @@ def show_views(self:SlicerLearner,
 )->np.ndarray: # the axes (max_n, columns)
     "Clips with the crops' boxes, what k-mix mixed in, and their two views"
     m,dl = get_model(self.model),self.dls.train
-    x = dl.one_batch()[0]; idxs,x = batch_idxs(dl, 0, len(x)) or [],x[:max_n]
-    views,spec,n,known = m.views,lambda o: retain_meta(x, AudioSpectrogram(o)),len(x),file_ids(dl.dataset)
-    names = lambda ids: ['' if i==0 or not len(at := (known==i).nonzero()) else '\n'+_short(_file(dl.dataset.items[int(at[0])])) for i in ids.cpu()]
-    v,clean,partner,box,km = x.as_subclass(Tensor).repeat(2,1,1,1),x.as_subclass(Tensor).repeat(2,1,1,1),None,None,views.kmix
-    for t in views.tfms:                                                # as `Views.forward`, but looking over shoulders
-        if isinstance(t, KMix):
-            i,alpha = t.draw(clean)
-            v,partner = t.mix(v, i, alpha),(t.bank.specs[i],alpha.flatten(),names(m.bank_ids[i[:n]]) if t.bank is m.bank else ['']*n)
-        elif isinstance(t, RandomResizeCrop): box = t.draw(v); v,canvas = t.crop(v, box),t._canvas(v)
-        else: v = t(v, clean)
+    x = dl.one_batch()[0][:max_n]
+    views,spec,n,trace,partner,box,km = m.views,lambda o: retain_meta(x, AudioSpectrogram(o)),len(x),[],None,None,m.views.kmix
+    v = torch.cat(views(x, trace))
+    for t,drawn in trace:
+        if isinstance(t, BankMix): partner = t.bank.specs[drawn['partner']],drawn['alpha'].flatten()
+        if isinstance(t, RandomResizeCrop): box = t.outline(x, drawn['box'])
     own = lambda o: '' if km is None else f' (cluster {int(km.clusters(km.features(o[None,None] if o.ndim==2 else o[None]))[0])})'
     cols = [('clip', x, own)]
     if partner: cols.append(('mixed in', partner[0][:n], own))
@@ -54,13 +49,12 @@ def show_views(self:SlicerLearner,
     for j,(name,o,more) in enumerate(cols):
         for i in range(n):
             share = f' {float(partner[1][i]):.0%}' if name=='mixed in' else ''
-            file = partner[2][i] if name=='mixed in' else names(known[idxs[i:i+1]])[0] if name=='clip' and len(idxs) else ''
-            spec(o[i]).show(ax=axs[i,j], title=name+share+(more(o[i].as_subclass(Tensor)) if more else '')+file, **kwargs)
+            spec(o[i]).show(ax=axs[i,j], title=name+share+(more(o[i].as_subclass(Tensor)) if more else ''), **kwargs)
             axs[i,j].title.set_fontsize(9)
     if box is not None:
-        sec,off = x.hop_length/x.sr,[(c-m)//2 for c,m in zip(canvas, x.shape[-2:])]
+        sec = x.hop_length/x.sr
         for i in range(2*n):
-            f0,t0,h,w = (box[i].cpu()-tensor([*off,0,0])).tolist()
+            f0,t0,h,w = box[i].cpu().tolist()
             axs[i%n,0].add_patch(Rectangle((t0*sec, f0), w*sec, h, fill=False, ec='w', lw=1.5, ls='-' if i<n else '--'))
     return axs
 
@@ -87,8 +81,8 @@ def plot_kmix(self:SlicerLearner,
     if axs is None:
         m = math.lcm(3, k); fig = plt.figure(figsize=ifnone(figsize, (max(9, 2.4*k), 4.6)), constrained_layout=True); g = fig.add_gridspec(2, m)
         axs = [fig.add_subplot(g[0,m//3*i:m//3*(i+1)]) for i in range(3)]+[fig.add_subplot(g[1,m//k*i:m//k*(i+1)]) for i in range(k)]
-    axs,a = np.asarray(axs).ravel(),self.encoder.audio
-    hz = mel_edges(feats.shape[1], a.get('f_min', 60.), a.get('f_max', 7800.))[1:-1] if a else torch.arange(feats.shape[1])+1.
+    axs,a = np.asarray(axs).ravel(),self.encoder.front
+    hz = mel_edges(feats.shape[1], a.mel.f_min, a.mel.f_max)[1:-1]
     cols = [plt.get_cmap('viridis')(i/max(k-1, 1)*.9) for i in range(k)]
     for c in range(k):
         level = float(size[own==c].mean()) if counts[c] else float(size.mean())
@@ -102,7 +96,7 @@ def plot_kmix(self:SlicerLearner,
     if k<=8:
         for i,j in itertools.product(range(k), range(k)): axs[2].text(j, i, f'{d[i,j]:.3f}', ha='center', va='center', fontsize=7, color='w' if d[i,j]<d.max()/2 else 'k')
     near = (z@km.centroids.T).cpu().masked_fill(own[:,None]!=torch.arange(k), -2).argmax(0)
-    meta = {o:a[o] for o in ('sr','n_fft','hop_length','f_min','f_max') if o in a}
+    meta = {o:a.mel.cfg[o] for o in ('sr','n_fft','hop_length','f_min','f_max')}
     specs = [AudioSpectrogram(km.bank.specs[i][None].cpu(), **meta) for i in near]
     for c,(o,ax) in enumerate(zip(specs, axs[3:])):
         if counts[c]: o.show(ax=ax, title=f'nearest to {c}', **kwargs)
@@ -118,7 +112,7 @@ def _mix_example(learn, x, cluster, alpha, clip, hear=True, sounds=None, **kwarg
     if not len(idx): return print(f'no clip of cluster {cluster} in the bank')
     o = x[clip:clip+1]; far = idx[(z[idx]@km.features(o)[0]).argmin()]
     spec = lambda t: retain_meta(x, AudioSpectrogram(t))
-    mix = km.mix(o.as_subclass(Tensor), far[None], tensor(float(alpha), device=o.device).view(1,1,1,1))
+    mix = km.encodes(o.as_subclass(Tensor), far[None], tensor(float(alpha), device=o.device).view(1,1,1,1))
     specs = [spec(o[0]), spec(km.bank.specs[far][None]), spec(mix[0])]
     axs = spec_grid(specs, ['clip', f'farthest of cluster {cluster}', f'{1-alpha:.0%} + {alpha:.0%}'], 3, **kwargs)
     if not hear: return axs,mix
@@ -158,7 +152,7 @@ def plot_losses(self:SlicerLearner,
     ep = np.arange(1, len(vals)+1)
     axs[0].plot(ep, col('chance'), '--', c='.5', label='chance')
     for ax,n in zip(axs, ('instance','cluster')):
-        ax.plot(ep, col(n), 'o-', ms=3, label=n)
+        ax.plot(ep, col(f'{n}_loss'), 'o-', ms=3, label=n)
         ax.set(xlabel='epoch', ylabel='nats', title=f'{n} loss (validation)')
         ax.xaxis.get_major_locator().set_params(integer=True)
     axs[0].legend(); return axs
@@ -170,6 +164,8 @@ def project(
     seed:int=42,
 )->np.ndarray: # positions (n, 2)
     "Embeddings, brought to unit length, on a plane; t-SNE and UMAP from 50 principal components"
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
     z = emb/np.linalg.norm(emb, axis=1, keepdims=True).clip(1e-12)
     if method=='pca': return PCA(2, random_state=seed).fit_transform(z)
     z = PCA(min(50, *z.shape), random_state=seed).fit_transform(z)
@@ -229,8 +225,8 @@ def _clips(dls, n, seed=42):
 # %% ../nbs/52_interpret.ipynb #ac1dc837
 def _src(fn, audio, max_s=None):
     "A file's middle window as a data URI of mp3"
-    x,b = read_window(fn, ifnone(max_s, audio['duration']), audio['sr']),io.BytesIO()
-    sf.write(b, np.clip(x, -1, 1), audio['sr'], format='MP3')
+    x,b = read_window(fn, ifnone(max_s, audio.duration), audio.sr),io.BytesIO()
+    sf.write(b, np.clip(x, -1, 1), audio.sr, format='MP3')
     return 'data:audio/mpeg;base64,'+base64.b64encode(b.getvalue()).decode()
 
 def _map_svg(xy, labels, titles, srcs, size=(720,480)):
@@ -266,12 +262,12 @@ def map_html(self:SlicerLearner,
 )->Path: # the page
     "The map as one page without dependencies, in which a point plays its sound"
     files,labels,emb = self._for_map(files, labels, emb, by, max_n, seed)
-    svg = _map_svg(project(emb, method, seed), labels, [Path(f).name for f in files], [_src(f, self.encoder.audio) for f in files])
+    svg = _map_svg(project(emb, method, seed), labels, [Path(f).name for f in files], [_src(f, self.encoder.front) for f in files])
     Path(fn).write_text(f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{len(files)} clips</title><body style="font-family:sans-serif">{svg}</body></html>', encoding='utf-8')
     return Path(fn)
 
 # %% ../nbs/52_interpret.ipynb #f96eee6d
-def _spec(fn, audio): return clip_specs([fn], audio)[0]
+def _spec(fn, front): return front.specs([fn])[0]
 
 @patch
 @torch.no_grad()
@@ -285,7 +281,7 @@ def plot_clusters(self:SlicerLearner,
 )->pd.DataFrame: # cluster, clips in it, the shown files; with `labels` the commonest label and its share
     "The most used clusters and the clips that belong to them most clearly"
     files = _clips(self.dls, max_clips)
-    p,a = self.assign(files),self.encoder.audio
+    p,a = self.assign(files),self.encoder.front
     own = p.argmax(1); used = own.bincount(minlength=p.shape[1])
     top = used.argsort(descending=True, stable=True)[:min(n, int((used>0).sum()))].tolist()
     best = [p[:,c].masked_fill(own!=c, -1).topk(min(k, int(used[c]))).indices.tolist() for c in top]
@@ -303,7 +299,7 @@ def plot_clusters(self:SlicerLearner,
         plt.show(); display(players([_wave(files[i], a) for idx in best for i in idx], [f'{c}: {html.escape(Path(files[i]).stem[-18:])}' for c,idx in zip(top, best) for i in idx]))
     return pd.DataFrame(rows)
 
-def _wave(fn, audio): return AudioTensor(torch.from_numpy(read_window(fn, audio['duration'], audio['sr']))[None], sr=audio['sr'])
+def _wave(fn, audio): return AudioTensor(torch.from_numpy(read_window(fn, audio.duration, audio.sr))[None], sr=audio.sr)
 
 # %% ../nbs/52_interpret.ipynb #69ff68ce
 @patch
@@ -322,7 +318,7 @@ def show_results(self:SlicerLearner,
     near = (-sim[:n]).argsort(1)[:,:k]
     shown = [(i,[i,*near[i]]) for i in range(n)]
     title = lambda i,j: Path(files[j]).stem[:18] + ('' if i==j else f' ({sim[i,j]:.2f})')
-    spec_grid([_spec(files[j], self.encoder.audio) for i,js in shown for j in js], [title(i,j) for i,js in shown for j in js], k+1, figsize, **kwargs)
+    spec_grid([_spec(files[j], self.encoder.front) for i,js in shown for j in js], [title(i,j) for i,js in shown for j in js], k+1, figsize, **kwargs)
     return pd.DataFrame([(str(files[i]), [str(files[j]) for j in js[1:]], [round(float(sim[i,j]),3) for j in js[1:]]) for i,js in shown], columns=['file','neighbours','similarity'])
 
 # %% ../nbs/52_interpret.ipynb #0ae14683
@@ -342,9 +338,9 @@ def neighbours(self:SlicerLearner,
     sim = (z@q)/(np.linalg.norm(z, axis=1)*np.linalg.norm(q)).clip(1e-12)
     idx = [i for i in (-sim).argsort(kind='stable') if Path(files[i])!=Path(file)][:k]
     df = pd.DataFrame([(str(file),1.)]+[(str(files[i]),round(float(sim[i]), 3)) for i in idx], columns=['file','similarity'])
-    for ax in spec_grid([_spec(f, self.encoder.audio) for f in df.file], [f'{_short(f, 20)} ({s:.2f})' for f,s in df.values], ncols, figsize, **kwargs): ax.title.set_fontsize(9)
+    for ax in spec_grid([_spec(f, self.encoder.front) for f in df.file], [f'{_short(f, 20)} ({s:.2f})' for f,s in df.values], ncols, figsize, **kwargs): ax.title.set_fontsize(9)
     if ifnone(hear, in_notebook()):
-        plt.show(); display(players([_wave(f, self.encoder.audio) for f in df.file], [f'{s:.2f} {html.escape(Path(f).stem[-18:])}' for f,s in df.values]))
+        plt.show(); display(players([_wave(f, self.encoder.front) for f in df.file], [f'{s:.2f} {html.escape(Path(f).stem[-18:])}' for f,s in df.values]))
     return df
 
 # %% ../nbs/52_interpret.ipynb #c9ecea5a

@@ -12,6 +12,7 @@ from .encoder import *
 from .model import *
 from .callback import *
 from .data import *
+from .embed import *
 from fastai.basics import *
 from fastai.callback.all import *
 from fastai.torch_core import get_random_states, set_random_states
@@ -74,6 +75,11 @@ class SlicerLearner(Learner):
         "The student's encoder: what pre-training is for"
         return get_model(self.model).encoder
 
+    @delegates(embed, but=['encoder'])
+    def embed(self, items, **kwargs):
+        "Embed audio files with the student's encoder, see `embed`"
+        return embed(self.encoder, items, **kwargs)
+
     def freeze_to(self, n):
         "As fastai's; gradients left over from an earlier fit are dropped, or weight decay would go on shrinking frozen layers"
         super().freeze_to(n)
@@ -84,7 +90,7 @@ def slicer_splitter(m):
     "Parameter groups: the encoder, the heads"
     return [params(m.student.encoder), params(m.student.instance)+params(m.student.cluster)]
 
-# %% ../nbs/41_learner.ipynb #884b37ff
+# %% ../nbs/41_learner.ipynb #ae416f2a
 @patch
 @delegates(Learner.lr_find)
 def lr_find(self:SlicerLearner, **kwargs):

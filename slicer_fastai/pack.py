@@ -229,7 +229,7 @@ class PackedWindows:
         i,  # places in this data set (B,)
     )->tuple: # waveforms (B, 1, samples), and labels (B,) if there are any
         i,r = self.idxs[np.asarray(i)],self.read
-        pos = np.random.rand(len(i)) if self.split_idx==0 else r.pos
+        pos = np.random.rand(len(i)) if self.split_idx==0 else r.places[0]
         x = AudioTensor(torch.from_numpy(self.pack.windows(i, round(r.duration*r.sr), pos, r.pad))[:,None], sr=r.sr)
         return (x,) if self.cat is None else (x, TensorCategory(torch.from_numpy(self.pack.codes[i].astype(np.int64))))
 

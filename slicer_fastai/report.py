@@ -38,9 +38,9 @@ figure{display:inline-block;margin:.3em}figcaption{font-size:.75em;max-width:220
 
 # %% ../nbs/53_report.ipynb #f5491609
 def _settings(learn):
-    m,a = get_model(learn.model),learn.encoder.audio
+    m,a = get_model(learn.model),learn.encoder.front
     d = dict(encoder=learn.encoder.arch if isinstance(learn.encoder.arch, str) else type(learn.encoder.arch).__name__, parameters=f'{sum(p.numel() for p in learn.encoder.parameters()):,}', embedding=learn.encoder.num_features,
-        clips=f'{len(learn.dls.train_ds):,} + {len(learn.dls.valid_ds):,} to validate', window=f"{a.get('duration')} s at {a.get('sr')} Hz", views=' → '.join(type(t).__name__ for t in m.views.tfms) or 'none',
+        clips=f'{len(learn.dls.train_ds):,} + {len(learn.dls.valid_ds):,} to validate', window=f"{a.duration} s at {a.sr} Hz", views=' → '.join(type(t).__name__ for t in m.views.tfms) or 'none',
         queue=f'{len(m.queue):,}', momentum=m.momentum, temperature=m.temp, clusters=m.student.cluster[-1].out_features)
     return '<table>'+''.join(f'<tr><th>{k}</th><td>{html.escape(str(v))}</td></tr>' for k,v in d.items())+'</table>'
 
@@ -54,7 +54,7 @@ def report(self:SlicerLearner,
     seed:int=42,
 )->Path: # the page; its size in bytes is `.stat().st_size`
     "Write a run as one self-contained page: sentence, dashboard, losses, views, k-mix, map, clusters, neighbours, where the encoder listens"
-    a,files,parts = self.encoder.audio,_clips(self.dls, max_n, seed),[]
+    a,files,parts = self.encoder.front,_clips(self.dls, max_n, seed),[]
     emb = self.embed(files)
     lab = [str(ifnone(labels, lambda f: Path(f).parent.name)(f)) for f in files]
     def add(head, how, f=None, extra=''):
@@ -66,7 +66,7 @@ def report(self:SlicerLearner,
         if len(getattr(self.recorder, 'values', [])):
             rows = pd.DataFrame(list(map(list, self.recorder.values)), columns=list(self.recorder.metric_names[1:-1]))
             rows.index.name = 'epoch'
-            loss = self.plot_losses if {'instance','chance','cluster'}<={*rows.columns} else None
+            loss = self.plot_losses if {'instance_loss','chance','cluster_loss'}<={*rows.columns} else None
             add('Losses', 'The instance loss is to be read against chance, ln(1 + keys in the queue).', loss, rows.to_html(float_format='{:.3f}'.format))
         add('Views', 'What the student gets of a clip. White and dashed: the boxes that were cropped.', lambda: self.show_views(2))
         if get_model(self.model).views.kmix is not None and get_model(self.model).views.kmix.bank.count:

@@ -6,11 +6,9 @@
 __all__ = ['AudioClassifier', 'audio_learner']
 
 # %% ../nbs/32_supervised.ipynb #10f5b92b
-from .spectrogram import *
+from .frontend import *
 from .encoder import *
 from .data import *
-from .evaluate import *
-from .learner import sample_specs
 from fastai.basics import *
 from fastai.data.block import *
 
@@ -32,18 +30,13 @@ def audio_learner(
     **kwargs
 )->Learner:
     "A `Learner` for labelled sounds; frozen to its head where the encoder is pre-trained, so `fine_tune` does the right thing"
-    audio,n_out = audio_config(dls),ifnone(n_out, get_c(dls))
+    front,n_out = front_end(dls),ifnone(n_out, get_c(dls))
     if not n_out: raise ValueError('these DataLoaders have no labels: give label_func or label_col, or n_out')
     if isinstance(encoder, (str,Path)) and (Path(encoder)/'config.json').exists(): encoder = AudioEncoder.from_pretrained(encoder)
     scratch = not isinstance(encoder, AudioEncoder)
-    if scratch:
-        enc = AudioEncoder(encoder, n_mels=audio['n_mels'], n_frames=1+round(audio['duration']*audio['sr'])//audio['hop_length'])
-        enc.norm.fit(sample_specs(dls, 512)); enc.audio = audio
-    else:
-        enc = deepcopy(encoder)
-        diff = {k:(v,audio.get(k)) for k,v in enc.audio.items() if k!='duration' and audio.get(k)!=v}
-        if diff: raise ValueError('the data do not fit the encoder: '+'; '.join(f'{k} was {a!r} in pre-training and is {b!r} here' for k,(a,b) in diff.items())
-                                  +'. Build the DataLoaders with **encoder.audio')
+    enc = AudioEncoder(encoder, front=front) if scratch else deepcopy(encoder)
+    if scratch: enc.norm.fit(sample_specs(dls, 512))
+    else: enc.set_front(front)
     learn = Learner(dls, AudioClassifier(enc, n_out), loss_func=loss_func, metrics=metrics, splitter=lambda m: [params(m.encoder), params(m.head)], **kwargs)
     if not scratch: learn.freeze()
     return learn
