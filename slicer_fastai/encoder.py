@@ -9,11 +9,8 @@ __all__ = ['conv_block', 'AudioNTT', 'audiontt', 'to_frames', 'align', 'AudioEnc
 from .spectrogram import *
 from .frontend import *
 from fastai.basics import *
-import json, difflib
-with warnings.catch_warnings():
-    warnings.filterwarnings('ignore', category=FutureWarning)           # torch.jit's, when timm is imported
-    import timm
-    from timm.models import register_model
+import timm, json, difflib
+from timm.models import register_model
 from safetensors.torch import save_model, load_model
 import torch.nn.functional as F
 

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['FrontEnd', 'front_end']
 
-# %% ../nbs/02_frontend.ipynb #0eff4d15
+# %% ../nbs/02_frontend.ipynb #de193401
 from .audio import *
 from .spectrogram import *
 from fastai.basics import *
 from fasttransform import DisplayedTransform
 import inspect
 
-# %% ../nbs/02_frontend.ipynb #dd2c22b5
+# %% ../nbs/02_frontend.ipynb #8be9eae7
 @delegates(LogMel, but=['sr'])
 class FrontEnd(DisplayedTransform):
     "From a file to a log-mel spectrogram: what to read, how to pad and level it, and the mel bands"
@@ -50,7 +50,7 @@ class FrontEnd(DisplayedTransform):
 
 FrontEnd.kinds['logmel'] = FrontEnd
 
-# %% ../nbs/02_frontend.ipynb #c68ce365
+# %% ../nbs/02_frontend.ipynb #2c19cca9
 @patch
 def read(self:FrontEnd,
     fn,             # an audio file
@@ -83,7 +83,7 @@ def specs(self:FrontEnd,
     read = lambda fs: torch.stack([*parallel(self.read, fs, n_workers=defaults.cpus, threadpool=True, progress=False)])
     return torch.cat([self(AudioTensor(read(files[i:i+bs]), sr=self.sr)) for i in range(0, len(files), bs)])
 
-# %% ../nbs/02_frontend.ipynb #de4ba7b2
+# %% ../nbs/02_frontend.ipynb #b80c4e60
 @patch(as_prop=True)
 def cfg(self:FrontEnd)->dict: # numbers, strings and None
     "All settings, enough to build it again with `from_cfg`"
@@ -101,11 +101,12 @@ def from_cfg(cls:FrontEnd,
     if bad := [o for o in cfg if o not in names]: raise ValueError(f'front end {k!r} has no setting {bad[0]!r}')
     return kind(**cfg)
 
-# %% ../nbs/02_frontend.ipynb #e5be2ad1
+# %% ../nbs/02_frontend.ipynb #9afe00c6
 def front_end(
     dls,  # `DataLoaders`
 )->FrontEnd:
-    "The front end among the batch transforms of `dls`"
-    res = first(f for f in dls.train.after_batch.fs if isinstance(f, FrontEnd))
+    "The front end among the batch transforms of `dls`, or what one of them says of itself by its method `front_end(dls)`"
+    fs = dls.train.after_batch.fs
+    res = first(f for f in fs if isinstance(f, FrontEnd)) or first(f.front_end(dls) for f in fs if hasattr(f, 'front_end'))
     if res is None: raise ValueError('these DataLoaders hold no FrontEnd: build them with SlicerDataLoaders, or with AudioSpecBlock as first block')
     return res

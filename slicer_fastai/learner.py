@@ -68,7 +68,7 @@ class SlicerLearner(Learner):
         known = _args(type(self))
         if bad := first(k for k in kwargs if k not in known):
             near = difflib.get_close_matches(bad, known, 3)
-            raise ValueError(f'SlicerLearner has no argument {bad!r}'+(f'; near names: {", ".join(near)}' if near else ''))
+            raise TypeError(f'SlicerLearner has no argument {bad!r}'+(f'; near names: {", ".join(near)}' if near else ''))
 
     @property
     def encoder(self):
@@ -76,9 +76,9 @@ class SlicerLearner(Learner):
         return get_model(self.model).encoder
 
     @delegates(embed, but=['encoder'])
-    def embed(self, items, **kwargs):
+    def embed(self, items, level='clip', **kwargs):
         "Embed audio files with the student's encoder, see `embed`"
-        return embed(self.encoder, items, **kwargs)
+        return embed(self.encoder, items, level, **kwargs)
 
     def freeze_to(self, n):
         "As fastai's; gradients left over from an earlier fit are dropped, or weight decay would go on shrinking frozen layers"
@@ -90,7 +90,7 @@ def slicer_splitter(m):
     "Parameter groups: the encoder, the heads"
     return [params(m.student.encoder), params(m.student.instance)+params(m.student.cluster)]
 
-# %% ../nbs/41_learner.ipynb #ae416f2a
+# %% ../nbs/41_learner.ipynb #b04e68cb
 @patch
 @delegates(Learner.lr_find)
 def lr_find(self:SlicerLearner, **kwargs):

@@ -17,6 +17,10 @@ def pytest_configure(config):
     for w in ('DeprecationWarning','FutureWarning'): config.addinivalue_line('filterwarnings', f'ignore::{w}')   # other libraries' affairs
 
 encoder_kw = dict(d=32, width=8)
+
+def entered(m):
+    "Keys that entered the queue since it was filled before training"
+    return int(m.queue_count)-len(m.queue)
 model_kw = dict(dim=16, n_clusters=8, hidden=32)
 
 @pytest.fixture(autouse=True)

@@ -168,8 +168,8 @@ def test_arch_unlike_anything(loaders):
 def test_wrong_choice_is_named(loaders, kw):
     name,value = next(iter(kw.items()))
     if isinstance(value, dict): name,value = next(iter(value.items()))
-    with pytest.raises(ValueError, match=f"^{name}=") as e: SlicerLearner(loaders(), **{**model_kw, **kw})
-    assert value in str(e.value)
+    with pytest.raises(ValueError, match=f"^{name}[=:]") as e: SlicerLearner(loaders(), **{**model_kw, **kw})
+    assert value.split()[-1] in str(e.value)
 
 @pytest.mark.parametrize('name,value', [('ratio',1.5),('ratio',-.1),('temp',0.),('temp_c',0.),('momentum',1.5),('momentum',-.1),('queue_size',0),
     ('bank_size',0),('kmix_clusters',0),('top_k',0),('n_clusters',0)])
@@ -203,13 +203,13 @@ def test_loaders_without_a_front_end():
     with pytest.raises(ValueError, match='AudioSpecBlock'): SlicerLearner(dls)
 
 def test_bank_of_another_shape():
-    m = Mixup(bank_size=4); m.push(torch.zeros(2,1,64,96))
+    m = BankMix(bank_size=4); m.push(torch.zeros(2,1,64,96))
     with pytest.raises(ValueError, match='duration'): m.push(torch.zeros(2,1,64,50))
 
 def test_embed_level_is_named(folder):
     enc = AudioEncoder('audiontt', **encoder_kw)
     with pytest.raises(ValueError, match='level='): embed(enc, [], level='word')
-    with pytest.raises(ValueError, match='encoder.audio'): embed(enc, ['a.wav'])
+    with pytest.raises(AudioReadError, match='no such file'): embed(enc, ['a.wav'])
 
 def test_embed_of_nothing(tiny):
     learn = tiny()

@@ -2,7 +2,8 @@
 from conftest import *
 from fastai.data.all import *
 from fastai.vision.all import vision_learner, resnet18
-from slicer_fastai import data, evaluate, learner
+import slicer_fastai
+from slicer_fastai.frontend import FrontEnd, front_end
 from slicer_fastai.sounds import synth_sound
 import ast, inspect, librosa, matplotlib, pickle, scipy.signal, soundfile as sf, subprocess, sys, tarfile
 import matplotlib.pyplot as plt
@@ -50,7 +51,7 @@ def plain(x): return x.as_subclass(torch.Tensor)
 
 def fresh(code, *args, timeout=600):
     "Run code in a new interpreter; what it prints"
-    env = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(Path(data.__file__).parent.parent), os.environ.get('PYTHONPATH', '')]), 'PYTHONWARNINGS': 'ignore'}
+    env = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(Path(slicer_fastai.__file__).parent.parent), os.environ.get('PYTHONPATH', '')]), 'PYTHONWARNINGS': 'ignore'}
     res = subprocess.run([sys.executable, '-c', code, *map(str, args)], capture_output=True, text=True, timeout=timeout, env=env)
     assert res.returncode==0, res.stderr[-3000:]
     return res.stdout
@@ -154,7 +155,7 @@ def test_all_public_names(fa):
     defined = {n.name for m in own for n in ast.parse(Path(m.__file__).read_text()).body if isinstance(n, (ast.FunctionDef,ast.ClassDef)) and n.name[0]!='_'}
     assert {k for k in vars(fastaudio.all) if k in defined}-{'show_batch'}<=set(fa.__all__)         # show_batch is fastai's, with methods for fastaudio's types
     assert all(getattr(fa, o) is getattr(fastaudio.all, o) for o in fa.__all__ if hasattr(fastaudio.all, o))
-    assert set(fa.__all__)-set(vars(fastaudio.all))=={'to_slicer','to_fastaudio','ToSlicer','FastaudioTfm','fastaudio_front_end'}
+    assert set(fa.__all__)-set(vars(fastaudio.all))=={'to_slicer','to_fastaudio','ToSlicer','FastaudioTfm','FastaudioFrontEnd'}
 
 def test_ci_and_util(fa):
     from fastaudio.ci import skip_if_ci
@@ -541,25 +542,25 @@ def test_any_fastaudio_config(fa, sounds):
     "Bands of another scale, number and hop than SLICER's: trained on, and embedded with the same front end"
     a2s = fa.AudioToSpec.from_cfg(dict(mel=True, to_db=True, n_fft=512, n_mels=32, top_db=80.))
     learn = pretrain(block(fa, sounds, [fa.ResizeSignal(1500), NormalizeLevel('peak')], [a2s, fa.ToSlicer()], fa.AudioBlock(), labels=False, bs=16))
-    a = learn.encoder.audio
-    assert (a['n_mels'], a['hop_length'], a['level'], a['sr'])==(32, 256, 'peak', 16000) and abs(a['duration']-1.5)<256/16000
+    a = learn.encoder.front
+    assert (a.n_mels, a.hop_length, a.level, a.sr)==(32, 256, 'peak', 16000) and abs(a.duration-1.5)<256/16000
     x = torch.randn(2,1,24000)*.1
     want = fa.ToSlicer()(a2s(NormalizeLevel('peak')(fa.AudioTensor(x, 16000))))
-    front = evaluate.front_end(**json.loads(json.dumps(a)))
-    close(front((SlicerTensor(x, sr=16000),))[0], want, 1e-6)
-    assert learn.embed(fa.get_audio_files(sounds)[:3]).shape==(3,32)
+    front = FrontEnd.from_cfg(json.loads(json.dumps(a.cfg)))
+    close(front(SlicerTensor(x, sr=16000)), want, 1e-6)
+    assert learn.embed(fa.get_audio_files(sounds)[:3]).shape==(3,learn.encoder.num_features)
 
 def test_repeat_is_kept(fa, a2s, sounds):
     dls = block(fa, sounds, fa.ResizeSignal(5000, pad_mode=fa.AudioPadType.Repeat), [a2s, fa.ToSlicer()], fa.AudioBlock(), labels=False)
-    assert learner.audio_config(dls)['pad']=='repeat'
+    assert front_end(dls).pad=='repeat'
     odd = fa.AudioToSpec.from_cfg(dict(slaney, mel=True, to_db=True, window_fn=torch.hamming_window))
-    with pytest.raises(ValueError, match='hann_window'): learner.audio_config(block(fa, sounds, batch_tfms=[odd, fa.ToSlicer()]))
+    with pytest.raises(ValueError, match='hann_window'): front_end(block(fa, sounds, batch_tfms=[odd, fa.ToSlicer()]))
 
 def test_encoder_moves_over(fa, a2s, sounds, tmp_path):
     learn = pretrain(block(fa, sounds, NormalizeLevel(), [a2s, fa.ToSlicer()], labels=False, bs=16))
     enc = AudioEncoder.from_pretrained(learn.encoder.save_pretrained(tmp_path/'enc'))
     fs = fa.get_audio_files(sounds)[:4]
-    close(evaluate.embed(enc, fs), learn.embed(fs), 1e-5)
+    close(enc.embed(fs), learn.embed(fs), 1e-5)
 
 views = dict(MaskFreqGPU=lambda fa: fa.MaskFreqGPU(), MaskTimeGPU=lambda fa: fa.MaskTimeGPU(), MaskFreq=lambda fa: fa.MaskFreq(size=6), MaskTime=lambda fa: fa.MaskTime(size=6),
     SGRoll=lambda fa: fa.SGRoll(), SignalShifter=lambda fa: fa.SignalShifter(p=1.), AddNoiseGPU=lambda fa: fa.AddNoiseGPU(min_level=.1))
