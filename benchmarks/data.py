@@ -149,7 +149,7 @@ def main(
 ):
     "Files → two views"
     warnings.filterwarnings('ignore'); torch.set_num_threads(threads); threadpool_limits(threads); count_cpu(cpu)
-    keep_memory()                                                   # as while training
+    KeepMemory.before_fit(SimpleNamespace(dls=SimpleNamespace(device='cpu')))                                                   # as while training
     with tempfile.TemporaryDirectory() as tmp:
         tmp = Path(tmp)
         kinds = {'wav 16 kHz':(16000,1,'wav'), 'flac 16 kHz':(16000,1,'flac'), 'ogg 16 kHz':(16000,1,'ogg'), 'mp3 16 kHz':(16000,1,'mp3'), 'wav 44.1 kHz stereo':(44100,2,'wav')}

@@ -25,8 +25,8 @@ def row(task, s, encoder, epochs, lr, seed):
     set_seed(seed, reproducible=True)
     (ft,yt,_),(fv,yv,_) = s['train'],s['valid']
     enc = encoder and AudioEncoder.from_pretrained(encoder)
-    audio = dict(enc.audio) if enc else {}
-    dls = SlicerDataLoaders.from_lists('.', ft+fv, yt+yv, valid_idx=range(len(ft), len(ft)+len(fv)), num_workers=0, **audio)
+    front = dict(front=enc.front) if enc else {}
+    dls = SlicerDataLoaders.from_lists('.', ft+fv, yt+yv, valid_idx=range(len(ft), len(ft)+len(fv)), num_workers=0, **front)
     clf,t = audio_learner(dls, enc or 'audiontt'),time.time()
     with clf.no_bar(), clf.no_logging(): clf.fine_tune(epochs, lr, lr_mult=10) if enc else clf.fit_one_cycle(epochs, lr)   # fastai's lr_mult=100 leaves the encoder nearly where it was
     acc = {n:round(accuracy_of(clf, *s[n][:2]), 2) for n in ('valid','test')}

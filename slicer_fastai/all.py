@@ -6,6 +6,8 @@ from .spectrogram import *
 from .frontend import *
 from .sounds import *
 from .augment import *
+from .perturb import *
+from .views import *
 from .encoder import *
 from .loss import *
 from .model import *

@@ -70,7 +70,7 @@ class LossPart(Metric):
     @property
     def name(self): return self.part
 
-# %% ../nbs/40_callback.ipynb #c84292da
+# %% ../nbs/40_callback.ipynb #24dfd524
 class KeepMemory(Callback):
     "While training on a processor, let glibc keep freed memory for the next batch; for the whole process"
     order = SLICER.order

@@ -8,6 +8,7 @@ __all__ = ['lape_preset', 'size_defaults', 'SlicerLearner', 'slicer_splitter']
 # %% ../nbs/41_learner.ipynb #cbffd497
 from .frontend import *
 from .augment import *
+from .views import *
 from .encoder import *
 from .model import *
 from .callback import *
@@ -90,7 +91,7 @@ def slicer_splitter(m):
     "Parameter groups: the encoder, the heads"
     return [params(m.student.encoder), params(m.student.instance)+params(m.student.cluster)]
 
-# %% ../nbs/41_learner.ipynb #b04e68cb
+# %% ../nbs/41_learner.ipynb #8a4f8366
 @patch
 @delegates(Learner.lr_find)
 def lr_find(self:SlicerLearner, **kwargs):

@@ -1,0 +1,61 @@
+"The doors a new user comes through first"
+from conftest import *
+from fastai.callback.fp16 import MixedPrecision
+import importlib, subprocess
+
+def run(code, *args):
+    "What a fresh process prints"
+    r = subprocess.run([sys.executable, '-c', code, *map(str, args)], capture_output=True, text=True)
+    assert r.returncode==0, r.stderr[-2000:]
+    return r.stdout,r.stderr
+
+def test_star_import_shadows_nothing_of_fastais():
+    mine = importlib.import_module('slicer_fastai.all')
+    theirs = {}
+    exec('from fastai.basics import *\nfrom fastai.data.all import *\nfrom fastai.callback.all import *', theirs)
+    assert not [k for k,v in theirs.items() if k[0]!='_' and getattr(mine, k, None) is not v]
+
+def test_star_import_is_quiet_and_light():
+    "No warning, and what is rarely needed not imported: beyond what fastai and timm bring along"
+    out,err = run('''
+import sys
+import slicer_fastai
+from fastai.basics import *; from fastai.data.all import *; from fastai.callback.all import *
+import timm
+before = set(sys.modules)
+from slicer_fastai.all import *
+print(sorted({m.split('.')[0] for m in set(sys.modules)-before}), [m for m in ('scipy.signal','sklearn.manifold','librosa') if m in set(sys.modules)-before])
+''')
+    assert err=='', err
+    assert out.strip().endswith('[]'), out
+
+def test_no_name_of_fastaudio_below_its_room():
+    for f in Path(importlib.import_module('slicer_fastai').__file__).parent.glob('*.py'):
+        if f.stem not in ('fastaudio','_modidx'): assert 'import slicer_fastai.fastaudio' not in f.read_text() and 'from slicer_fastai.fastaudio' not in f.read_text(), f
+
+@pytest.mark.parametrize('kw', [dict(loss_func=CrossEntropyLossFlat()), dict(model=nn.Linear(1,1))])
+def test_arguments_that_make_no_sense(loaders, kw):
+    with pytest.raises(ValueError, match=f'^{next(iter(kw))}: SlicerLearner makes its own'): SlicerLearner(loaders(), arch_kwargs=encoder_kw, **kw)
+
+def test_misspelt_argument_names_its_neighbours(loaders):
+    with pytest.raises(TypeError, match='momentm.*momentum'): SlicerLearner(loaders(), arch_kwargs=encoder_kw, momentm=.9)
+
+def test_signature_is_complete():
+    "A notebook shows every argument: the views', the model's and fastai's, each with its default"
+    import inspect
+    names = set(inspect.signature(SlicerLearner).parameters)
+    for f,but in ((slicer_views,{'norm','n_mels'}), (SlicerModel,{'encoder','views'}), (Learner,{'model','loss_func'})):
+        assert set(inspect.signature(f).parameters)-but<=names, set(inspect.signature(f).parameters)-but-names
+
+def test_rooms_import_upwards_only():
+    "A room knows only rooms of its own storey or a lower one, by the numbers of the notebooks; no circle"
+    nbs = sorted((Path(__file__).parents[1]/'nbs').glob('[0-9]*.ipynb'))
+    place = {n.stem.split('_', 1)[1]:(int(n.stem[0]), int(n.stem[:2])) for n in nbs}
+    seen = 0
+    for n in nbs:
+        room = n.stem.split('_', 1)[1]
+        code = ''.join(s for c in json.loads(n.read_text())['cells'] if c['cell_type']=='code' and ''.join(c['source']).startswith('#| export') for s in c['source'])
+        for other in set(re.findall(r'slicer_fastai\.(\w+) import', code))-{'all', room}:
+            assert place[other][0]<=place[room][0] and place[other]<place[room], f'{room} imports {other}'
+            seen += 1
+    assert seen>20
