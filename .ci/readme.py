@@ -13,11 +13,11 @@ def render():
     nb.cells = [c for c in nb.cells if not re.match(r'#\|\s*hide', c.source)]
     for c in nb.cells:                                        # tables as pictures of text go; tables and images stay
         for o in c.get('outputs', []):
-            if 'image/png' in o.get('data', {}): o.data.pop('text/plain', None)
+            if any(k.startswith('image/') for k in o.get('data', {})): o.data.pop('text/plain', None)
         c['outputs'] = [o for o in c.get('outputs', []) if o.get('output_type')!='stream' and set(o.get('data', {}))-{'text/plain'}] if c.cell_type=='code' else []
         if c.cell_type!='code': del c['outputs']
     text,res = MarkdownExporter().from_notebook_node(nb, resources=dict(unique_key='index', output_files_dir='nbs/images'))
-    text = re.sub(r'<style.*?</style>|<div>|</div>', '', text, flags=re.S)
+    text = re.sub(r'<style.*?</style>|<audio.*?</audio>|<div[^>]*>|</div>', '', text, flags=re.S)        # players stay in the notebook
     return re.sub(r'\n{3,}', '\n\n', text).strip()+'\n', res['outputs']
 
 text,pics = render()

@@ -1,0 +1,28 @@
+"The first contact: the lines of README's lesson as a user types them, on a few sounds"
+from conftest import *
+import importlib, shutil
+
+LINES = '''
+path  = synth_sounds()                          # or any folder of audio files
+dls   = SlicerDataLoaders.from_folder(path)     # unlabelled; valid_pct=0.1, bs=64, sr=16000, duration=0.95
+dls.show_batch()                                # log-mels, with players in a notebook
+learn = SlicerLearner(dls, 'audiontt')          # or 'resnet18', 'convnext_atto', any timm name or nn.Module
+learn.show_views()                              # a clip, what k-mix mixed in, its two views
+learn.lr_find(); learn.fit_one_cycle(10, 1e-3)  # columns: instance_loss, cluster_loss, accuracy of finding the clip, chance
+learn.plot_clusters(); learn.plot_map(); learn.report()
+enc   = learn.encoder; enc.save_pretrained('my-encoder')      # safetensors + config; AudioEncoder.from_pretrained('my-encoder')
+enc.index(path).search('a.wav', k=5)            # vectors of a folder, neighbours to hear
+clf   = audio_learner(labelled_dls, enc); clf.fine_tune(5); clf.predict('b.wav')
+'''
+
+def test_first_contact(sounds, tmp_path, monkeypatch):
+    import soundfile as sf
+    monkeypatch.chdir(tmp_path)
+    few = tmp_path/'sounds'
+    for f in get_audio_files(sounds)[::4]: (few/f.parent.name).mkdir(parents=True, exist_ok=True); shutil.copy(f, few/f.parent.name)
+    files = get_audio_files(few)
+    for n,f in zip(('a.wav','b.wav'), files): sf.write(n, *sf.read(f))
+    names = dict(vars(importlib.import_module('slicer_fastai.all')), synth_sounds=lambda: few)
+    names['labelled_dls'] = SlicerDataLoaders.from_folder(few, label_func=parent_label, valid_pct=.3, bs=8, num_workers=0)
+    for line in LINES.strip().split('\n'): exec(line, names); plt.close('all')
+    assert (tmp_path/'my-encoder'/'model.safetensors').exists() and names['learn'].recorder.values
