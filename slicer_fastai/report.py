@@ -11,7 +11,7 @@ from .callback import *
 from .data import *
 from .model import *
 from .interpret import *
-from .interpret import _clips,_src,_map_svg,_map_css,_jpeg,_page,_whole,_history,_labels,_short
+from .interpret import _clips,_src,_map_svg,_jpeg,_page,_whole,_history,_labels,_short
 from .health import *
 from fastcore.imports import in_notebook
 from fastai.basics import *
@@ -19,7 +19,7 @@ from functools import cached_property
 from datetime import datetime
 import html, platform, fastai, slicer_fastai
 
-# %% ../nbs/53_report.ipynb #a1c9b4aa
+# %% ../nbs/53_report.ipynb #31e7e751
 def _gains(log):
     "For each probe in a log of `Health`: name, accuracy untrained and trained, clips, and the standard error of the difference"
     res = []
@@ -30,15 +30,19 @@ def _gains(log):
         res.append(SimpleNamespace(probe=k, untrained=a, trained=b, n=n, se=se, gain=b-a))
     return L(res)
 
+_no_labels = ('What was gained nobody can say without labels: put recordings of a kind into a folder of their own '
+              '(two folders of four clips at least), or try the encoder on a task of yours.')
+
 def _gain_words(gains):
     "What was gained, in figures and in plain words with a remedy"
-    if not gains: return ('What was gained nobody can say without labels: put recordings of a kind into a folder of their own (two folders of four clips at least), '
-                          'or try the encoder on a task of yours.')
-    says = [f'{o.probe}: untrained {o.untrained:.1%}, trained {o.trained:.1%}, a difference of {100*o.gain:+.1f} ± {100*o.se:.1f} points ({o.n} clips)' for o in gains]
-    best = max(gains, key=lambda o: o.gain/o.se)
-    if best.gain>2*best.se: word = 'The encoder tells the labels apart better than before training.'
-    elif min(o.gain/o.se for o in gains)<-2: word = 'Training has made it worse: lower lr, and see the sentence of health.'
-    else: word = 'Nothing was gained that these labels show: train longer, give more recordings, or ask for labels that can be heard in one window.'
+    if not gains: return _no_labels
+    says = [f'{o.probe}: untrained {o.untrained:.1%}, trained {o.trained:.1%}, '
+            f'a difference of {100*o.gain:+.1f} ± {100*o.se:.1f} points ({o.n} clips)' for o in gains]
+    z = [o.gain/o.se for o in gains]
+    if max(z)>2: word = 'The encoder tells the labels apart better than before training.'
+    elif min(z)<-2: word = 'Training has made it worse: lower lr, and see the sentence of health.'
+    else: word = ('Nothing was gained that these labels show: train longer, give more recordings, '
+                  'or ask for labels that can be heard in one window.')
     return '; '.join(says)+'. '+word
 
 # %% ../nbs/53_report.ipynb #a9566d46
@@ -75,23 +79,36 @@ class _Run:
         return min(self.learn.encoder.front.duration, 300/n, 5)
 
 # %% ../nbs/53_report.ipynb #f5491609
-def _version(o): return getattr(o, '__version__', '?')
+def _name(arch): return arch if isinstance(arch, str) else type(arch).__name__
+
+def _run_facts(run):
+    "Epochs, learning rate, time: as far as recorder and log of health know"
+    df,log = _history(run.learn),[o for o in run.log or [] if o['epoch']]
+    lrs = list(getattr(getattr(run.learn, 'recorder', None), 'lrs', [])) or [o['lr'] for o in log]
+    secs = [o['seconds'] for o in log if 'seconds' in o]
+    return {'epochs':int(df.index.max()) if len(df) else 'none on record', 'largest lr':f'{max(lrs):.3g}' if lrs else 'not on record',
+            **({'time':f'{secs[-1]:.0f} s'} if secs else {})}
+
+def _method(m):
+    "The method's sizes in a line"
+    km = m.views.kmix
+    return (f'queue {len(m.queue):,}, momentum {m.momentum:g}, temperature {m.temp:g}, {m.student.cluster[-1].out_features} clusters'
+            +(f', k-mix of {len(km.centroids)} clusters from {km.bank.size:,} clips' if km else ''))
+
+def _versions():
+    libs = ', '.join(f'{o.__name__} {getattr(o, "__version__", "?")}' for o in (slicer_fastai,fastai,torch))
+    return f'{libs}, Python {platform.python_version()}'
 
 def _settings(run):
-    "Date, versions, seed, data, network, method, and what the fit was"
-    learn,m,front,df = run.learn,get_model(run.learn.model),run.learn.encoder.front,_history(run.learn)
-    arch,rec = learn.encoder.arch,getattr(learn, 'recorder', None)
-    lrs = list(getattr(rec, 'lrs', [])) or [o['lr'] for o in run.log or [] if o['epoch']]
-    slicer,km = first(o for o in learn.cbs if isinstance(o, SLICER)),m.views.kmix
-    secs = [o['seconds'] for o in run.log or [] if 'seconds' in o]
-    return {'date':f'{datetime.now():%Y-%m-%d %H:%M}', 'data':f'{learn.path}: {len(learn.dls.train_ds):,} clips to train on, {len(learn.dls.valid_ds):,} to validate',
-        'encoder':f'{arch if isinstance(arch, str) else type(arch).__name__}, {sum(p.numel() for p in learn.encoder.parameters()):,} parameters, {learn.encoder.num_features} numbers a clip',
-        'window':f'{front.duration:g} s at {front.sr} Hz, {front.n_mels} mel bands', 'views':' → '.join(type(t).__name__ for t in m.views.tfms) or 'none',
-        'epochs':int(df.index.max()) if len(df) else 'none on record', 'largest lr':f'{max(lrs):.3g}' if lrs else 'not on record',
-        **({'time':f'{secs[-1]:.0f} s'} if secs else {}), 'batch':learn.dls.bs, 'seed':slicer.seed if slicer else '?',
-        'method':f'queue {len(m.queue):,}, momentum {m.momentum:g}, temperature {m.temp:g}, {m.student.cluster[-1].out_features} clusters'
-                 +(f', k-mix of {len(km.centroids)} clusters from {km.bank.size:,} clips' if km else ''),
-        'versions':f'slicer_fastai {_version(slicer_fastai)}, fastai {_version(fastai)}, torch {torch.__version__}, Python {platform.python_version()}, {learn.dls.device}'}
+    "Date, data, network, method, what the fit was, seed and versions"
+    learn,m = run.learn,get_model(run.learn.model)
+    enc,front,slicer = learn.encoder,learn.encoder.front,first(o for o in learn.cbs if isinstance(o, SLICER))
+    n = [f'{len(o):,}' for o in (learn.dls.train_ds,learn.dls.valid_ds)]
+    return {'date':f'{datetime.now():%Y-%m-%d %H:%M}', 'data':f'{learn.dls.path}: {n[0]} clips to train on, {n[1]} to validate',
+        'encoder':f'{_name(enc.arch)}, {sum(p.numel() for p in enc.parameters()):,} parameters, {enc.num_features} numbers a clip',
+        'window':f'{front.duration:g} s at {front.sr} Hz, {front.n_mels} mel bands',
+        'views':' → '.join(type(t).__name__ for t in m.views.tfms) or 'none', **_run_facts(run), 'batch':learn.dls.bs,
+        'method':_method(m), 'seed':slicer.seed if slicer else '?', 'device':learn.dls.device, 'versions':_versions()}
 
 def _s_losses(run):
     df = _history(run.learn)
@@ -117,7 +134,7 @@ def _s_neighbours(run):
     by = {str(o):o for o in run.clips}
     return img+''.join(_player(by[f], run.seconds(), f'{s:.2f} {_short(f)}') for f,s in df.values)
 
-# %% ../nbs/53_report.ipynb #888a3c03
+# %% ../nbs/53_report.ipynb #a3d25eaf
 _draw = lambda f, alt: lambda run: _figure(lambda: f(run), alt)[0]
 _some = lambda run, n: None if run.files is None else run.clips[:n]
 _sections = [
@@ -140,7 +157,7 @@ table{border-collapse:collapse;font-size:.85em}td,th{border-bottom:1px solid #dd
 .set td,.set th{text-align:left;vertical-align:top;overflow-wrap:anywhere}.set th{white-space:nowrap}
 figure{display:inline-block;margin:.3em}figcaption{font-size:.75em;max-width:220px;overflow-wrap:anywhere}audio{width:220px;height:34px}'''
 
-# %% ../nbs/53_report.ipynb #ff6e6cc0
+# %% ../nbs/53_report.ipynb #7a45743e
 def _section(run, head, how, f):
     "A section, or the sentence on what is missing for it"
     try: body = f(run)
@@ -156,15 +173,15 @@ def _verdict(run):
 def report(self:SlicerLearner,
     fn='report.html',   # where to write
     title=None,         # headline; default: encoder and number of clips
-    labels=None,        # one for each of `files`, or a function from file to label: colours of the map, purity of clusters; default: folders
+    labels=None,        # colours of the map, purity of clusters: a function from file to label, or one for each of `files`; default: folders
     files=None,         # audio files for map, clusters and neighbours; default: up to `max_n` clips of the data
     max_n:int=250,      # clips on the map, each with its sound
     notes:dict=None,    # more lines for the table of settings
     seed:int=42,        # of the choice of clips, views and map
 )->Path: # the page, at most 5 MB by default
-    "Write a run as one self-contained page: sentence, gain, settings, dashboard, losses, views, k-mix, map, clusters, neighbours, where the encoder listens"
-    run,arch = _Run(self, files, labels, max_n, seed),self.encoder.arch
-    title = str(ifnone(title, f'{arch if isinstance(arch, str) else type(arch).__name__} on {len(self.dls.train_ds):,} clips'))
+    "Write a run as one self-contained page: what was gained, settings, health, losses, views, k-mix, map, clusters, neighbours"
+    run = _Run(self, files, labels, max_n, seed)
+    title = str(ifnone(title, f'{_name(self.encoder.arch)} on {len(self.dls.train_ds):,} clips'))
     with no_random(seed, reproducible=False):
         sections = ''.join(_section(run, *o) for o in _sections)
     body = f'<h1>{html.escape(title)}</h1>{_verdict(run)}<div class="set">{_table({**_settings(run), **(notes or {})})}</div>{sections}'

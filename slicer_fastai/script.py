@@ -30,10 +30,10 @@ def folder_halves(
     pairs = sorted([o for o in pairs if count[o[1]]>=4], key=lambda o: o[1])
     return tuple(tuple(map(list, zip(*pairs[i::2]))) for i in (0,1)) if len({l for _,l in pairs})>1 else None
 
-# %% ../nbs/60_script.ipynb #60e6ac10
+# %% ../nbs/60_script.ipynb #86ad6b68
 class StopByHand(Callback):
     "Ctrl-C ends a fit after the batch as if it were over; a second one at once"
-    order,hit = 90,False
+    order,hit,last = 90,False,None
     def before_fit(self):
         self.hit,self.main = False,threading.current_thread() is threading.main_thread()
         if self.main: self.old = signal.signal(signal.SIGINT, self.stop)
@@ -47,9 +47,10 @@ class StopByHand(Callback):
     def after_epoch(self):
         if self.hit: raise CancelFitException
     def after_fit(self):
+        self.last = self.learn.loss                                     # fastai forgets it
         if self.main: signal.signal(signal.SIGINT, self.old)
 
-# %% ../nbs/60_script.ipynb #10d7e234
+# %% ../nbs/60_script.ipynb #4765d978
 _results = 'encoder','learner.pkl','report.html','report.json'
 
 def _check(arch, epochs, lr, bs, d, width, workers, seed):
@@ -70,13 +71,13 @@ def _folder(out, fresh):
         for o in there: shutil.rmtree(out/o) if (out/o).is_dir() else (out/o).unlink()
     except OSError as e: raise CliError(f'--out {out} cannot be written to ({e.strerror}): give another folder')
 
-# %% ../nbs/60_script.ipynb #f2577052
+# %% ../nbs/60_script.ipynb #d6afae1a
 def _summary(learn, stopped, seconds, **kwargs):
     "Figures of a run, for report.json"
     df,gains = _history(learn),_gains(getattr(learn, 'health_log', None))
     res = dict(clips=len(learn.dls.train_ds), valid_clips=len(learn.dls.valid_ds), epochs=len(df), stopped=stopped, seconds=round(seconds), **kwargs)
     if len(df): res.update({k:None if v!=v else round(v, 4) for k,v in df.iloc[-1].items()})
-    for o in gains: res.update({f'{o.probe}_untrained':round(o.untrained, 4), f'{o.probe}_trained':round(o.trained, 4), f'{o.probe}_se':round(o.se, 4), f'{o.probe}_clips':o.n})
+    for o in gains: res.update({f'{o.probe}_{k}':round(getattr(o, k), 4) for k in ('untrained','trained','se','n')})
     return {**res, 'health':learn.diagnose(), 'gained':_gain_words(gains)}
 
 def _write(learn, out, figures, notes):
@@ -89,15 +90,16 @@ def _write(learn, out, figures, notes):
         except Exception as e: failed.append(name); print(f'{out/name} could not be written: {type(e).__name__}: {e}')
     return failed
 
-def _tell(learn, out, figures):
+def _tell(out, figures):
     "The last lines: the figures, the results, and what was gained"
     for k,v in figures.items():
         if not isinstance(v, str): print(f'{k:>16}  {v}')
-    print(f"\n{out/'encoder'}: the encoder, AudioEncoder.from_pretrained('{out/'encoder'}')\n{out/'learner.pkl'}: the learner, load_learner('{out/'learner.pkl'}')\n"
-          f"{out/'report.html'}: the report, to be opened in a browser; its figures in report.json, the epochs in history.csv\n\n"
-          f"{figures['health']}\n{figures['gained']}")
+    enc,lrn,rep = [out/o for o in _results[:3]]
+    print(f"\n{enc}: the encoder, AudioEncoder.from_pretrained('{enc}')\n{lrn}: the learner, load_learner('{lrn}')")
+    print(f"{rep}: the report, to be opened in a browser; its figures in report.json, the epochs in history.csv\n")
+    print(f"{figures['health']}\n{figures['gained']}")
 
-# %% ../nbs/60_script.ipynb #3c38bf99
+# %% ../nbs/60_script.ipynb #eb6c84d8
 def _loaders(path, bs, duration, workers, seed):
     "DataLoaders of a folder with at least 4 clips to validate with, and all its files"
     files = get_audio_files(path)
@@ -107,9 +109,10 @@ def _loaders(path, bs, duration, workers, seed):
 
 def _fit(learn, epochs, lr, halves):
     "Train; was it stopped by hand?"
-    stop = StopByHand()
-    learn.fit_one_cycle(epochs, lr, cbs=[Health(), CSVLogger(), TerminateOnNaNCallback(), stop, *([] if halves is None else [KNNProbe(*halves)])])
-    if not torch.isfinite(torch.as_tensor(learn.loss)): raise CliError(f'the loss became no number in epoch {learn.epoch+1}: give a --lr lower than {lr:g}')
+    stop,probe = StopByHand(),[] if halves is None else [KNNProbe(*halves)]
+    learn.fit_one_cycle(epochs, lr, cbs=[Health(), CSVLogger(), TerminateOnNaNCallback(), stop, *probe])
+    if stop.last is not None and not math.isfinite(float(stop.last)):
+        raise CliError(f'the loss became no number in epoch {learn.epoch+1}: give a --lr lower than {lr:g}')
     if stop.hit: print('\nstopped by hand: what was learned until here is kept')
     return stop.hit
 
@@ -139,13 +142,14 @@ def slicer_pretrain(
     try:
         dls,files = _loaders(path, bs, duration, workers, seed)
         _folder(out, fresh)
-        learn = SlicerLearner(dls, arch, arch_kwargs=kw, seed=seed, path=out)
+        learn = SlicerLearner(dls, arch, arch_kwargs=kw, seed=seed, path=out, cbs=RememberFiles())
         epochs,halves = ifnone(epochs, size_defaults(len(dls.train_ds))['epochs']),folder_halves(path, files, seed=seed)
         print(f'{len(dls.train_ds)} clips to train on, {len(dls.valid_ds)} to validate; {arch}, {epochs} epochs; results in {out}')
         stopped = _fit(learn, epochs, lr, halves)
     except (OSError, ValueError, AudioReadError) as e: raise CliError(str(e))
     figures = _summary(learn, stopped, time.time()-t0, arch=arch, lr=lr, bs=dls.bs, seed=seed)
-    failed = _write(learn, out, figures, dict(time=f'{time.time()-t0:.0f} s', folders='no probe' if halves is None else f'{len(set(halves[0][1]))} as labels of the probe'))
-    _tell(learn, out, figures)
+    kinds = 'no probe' if halves is None else f'{len(set(halves[0][1]))} as labels of the probe'
+    failed = _write(learn, out, figures, dict(time=f'{time.time()-t0:.0f} s', folders=kinds))
+    _tell(out, figures)
     if is_cli() and (stopped or failed): raise SystemExit(130 if stopped else 1)
     return figures
