@@ -14,6 +14,7 @@ from fastai.data.all import *
 from fastcore.imports import in_notebook
 from fastprogress import progress_bar
 from IPython.display import display, HTML
+import html
 
 # %% ../nbs/20_data.ipynb #425f8b68
 @delegates(FrontEnd)
@@ -161,7 +162,7 @@ def show_batch(x:AudioSpectrogram, y, samples, ctxs=None, max_n=8, ncols=4, figs
 def players(waves, labels=None):
     "A row of small audio players, for a notebook"
     style = '<audio style="width:180px;height:32px" '
-    cell = lambda w,l: f'<div style="display:inline-block;margin:2px;font-size:80%">{l}<br>' + w.hear()._repr_html_().replace('<audio ', style) + '</div>'
+    cell = lambda w,l: f'<div style="display:inline-block;margin:2px;font-size:80%">{html.escape(str(l))}<br>' + w.hear()._repr_html_().replace('<audio ', style) + '</div>'
     return HTML(''.join(cell(w,l) for w,l in zip(waves, ifnone(labels, ['']*len(waves)))))
 
 # %% ../nbs/20_data.ipynb #efe9e3ae

@@ -22,10 +22,10 @@ import inspect, difflib
 # %% ../nbs/41_learner.ipynb #a1b49e16
 def size_defaults(
     n:int,  # clips to train on
-)->dict: # `queue_size` and `bank_size`
-    "What suits the number of clips: at most half of them in the queue and in the bank"
-    half = 2**int(math.log2(max(n/2, 2)))
-    return dict(queue_size=min(65536, half), bank_size=min(2048, half))
+)->dict: # `queue_size` and `bank_size`; for `slicer_pretrain` also `bs` and `epochs`
+    "What suits the number of clips: at most half of them in queue and bank, an eighth in a batch, 10,000 clips seen"
+    half,bs = [2**int(math.log2(max(n/o, 2))) for o in (2,8)]
+    return dict(queue_size=min(65536, half), bank_size=min(2048, half), bs=min(64, max(8, bs)), epochs=min(100, max(5, 10_000//max(n, 1))))
 
 def _args(f): return list(inspect.signature(f).parameters)
 

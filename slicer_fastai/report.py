@@ -7,84 +7,184 @@ __all__ = []
 
 # %% ../nbs/53_report.ipynb #45fb11ff
 from .learner import *
+from .callback import *
 from .data import *
 from .model import *
 from .interpret import *
-from .interpret import _clips,_src,_map_svg
+from .interpret import _clips,_src,_map_svg,_jpeg,_page,_whole,_history,_labels,_short
 from .health import *
+from fastcore.imports import in_notebook
 from fastai.basics import *
-import base64, html, io
+from functools import cached_property
+from datetime import datetime
+import html, platform, fastai, slicer_fastai
+
+# %% ../nbs/53_report.ipynb #31e7e751
+def _gains(log):
+    "For each probe in a log of `Health`: name, accuracy untrained and trained, clips, and the standard error of the difference"
+    res = []
+    for k in ('knn','linear'):
+        a,b,n = (log[0].get(k, math.nan),log[-1].get(k, math.nan),log[-1].get(f'{k}_n')) if log else (math.nan,)*3
+        if len(log or [])<2 or not (np.isfinite(a) and np.isfinite(b) and n): continue
+        se = math.sqrt(max(a*(1-a)+b*(1-b), 1/n)/n)                     # and at least one clip's
+        res.append(SimpleNamespace(probe=k, untrained=a, trained=b, n=n, se=se, gain=b-a))
+    return L(res)
+
+_no_labels = ('What was gained nobody can say without labels: put recordings of a kind into a folder of their own '
+              '(two folders of four clips at least), or try the encoder on a task of yours.')
+
+def _gain_words(gains):
+    "What was gained, in figures and in plain words with a remedy"
+    if not gains: return _no_labels
+    says = [f'{o.probe}: untrained {o.untrained:.1%}, trained {o.trained:.1%}, '
+            f'a difference of {100*o.gain:+.1f} ± {100*o.se:.1f} points ({o.n} clips)' for o in gains]
+    z = [o.gain/o.se for o in gains]
+    if max(z)>2: word = 'The encoder tells the labels apart better than before training.'
+    elif min(z)<-2: word = 'Training has made it worse: lower lr, and see the sentence of health.'
+    else: word = ('Nothing was gained that these labels show: train longer, give more recordings, '
+                  'or ask for labels that can be heard in one window.')
+    return '; '.join(says)+'. '+word
 
 # %% ../nbs/53_report.ipynb #a9566d46
-def _png(fig, dpi):
-    b = io.BytesIO(); fig.savefig(b, format='png', dpi=dpi); plt.close(fig)
-    return base64.b64encode(b.getvalue()).decode()
-
-def _figure(f, dpi, alt):
-    "The picture that `f()` draws, as an <img>"
-    old,backend = set(plt.get_fignums()),plt.isinteractive()
+def _figure(f, alt):
+    "The pictures that `f()` draws, as <img>, and what it returns"
+    old,live = set(plt.get_fignums()),plt.isinteractive()
     plt.interactive(False)
-    try: res = f()
-    finally: plt.interactive(backend)
-    imgs = ''.join(f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{_png(plt.figure(n), dpi)}">' for n in plt.get_fignums() if n not in old)
-    return res,imgs
+    try:
+        res = f()
+        new = [plt.figure(n) for n in plt.get_fignums() if n not in old]
+        return ''.join(f'<div class="pic"><img alt="{html.escape(alt)}" src="data:image/jpeg;base64,{_jpeg(o)}"></div>' for o in new),res
+    finally:
+        for n in set(plt.get_fignums())-old: plt.close(n)
+        plt.interactive(live)
 
-def _player(fn, audio, label=None):
-    return f'<figure><figcaption>{html.escape(ifnone(label, Path(fn).name))}</figcaption><audio controls preload="none" src="{_src(fn, audio)}"></audio></figure>'
+def _player(fn, seconds, label):
+    return f'<figure><figcaption>{html.escape(label)}</figcaption><audio controls preload="none" src="{_src(fn, seconds)}"></audio></figure>'
 
-_css = '''body{font:16px/1.45 sans-serif;max-width:980px;margin:1.5em auto;padding:0 1em;color:#222}img{max-width:100%;display:block}h1,h2{line-height:1.2}
-.verdict{font-size:1.15em;border-left:6px solid #0072b2;background:#f2f6fa;padding:.6em 1em}table{border-collapse:collapse;font-size:.85em}td,th{border-bottom:1px solid #ddd;padding:.15em .7em;text-align:right}
-figure{display:inline-block;margin:.3em}figcaption{font-size:.75em;max-width:220px;overflow-wrap:anywhere}audio{width:220px;height:34px}.how{color:#555}'''
+def _table(rows):
+    return '<table>'+''.join(f'<tr><th>{html.escape(str(k))}</th><td>{html.escape(str(v))}</td></tr>' for k,v in rows.items())+'</table>'
+
+class _Run:
+    "What the sections of a report share"
+    def __init__(self, learn, files, labels, max_n, seed): store_attr()
+    @cached_property
+    def clips(self): return _clips(self.learn.dls, self.max_n, self.seed) if self.files is None else L(self.files)
+    @cached_property
+    def emb(self): return self.learn.embed(self.clips, progress=False)
+    @property
+    def log(self): return getattr(self.learn, 'health_log', None)
+
+    def seconds(self, n=1):
+        "Seconds of each of `n` sounds: a window, less where all together would be more than 5 minutes"
+        return min(self.learn.encoder.front.duration, 300/n, 5)
 
 # %% ../nbs/53_report.ipynb #f5491609
-def _settings(learn):
-    m,a = get_model(learn.model),learn.encoder.front
-    d = dict(encoder=learn.encoder.arch if isinstance(learn.encoder.arch, str) else type(learn.encoder.arch).__name__, parameters=f'{sum(p.numel() for p in learn.encoder.parameters()):,}', embedding=learn.encoder.num_features,
-        clips=f'{len(learn.dls.train_ds):,} + {len(learn.dls.valid_ds):,} to validate', window=f"{a.duration} s at {a.sr} Hz", views=' → '.join(type(t).__name__ for t in m.views.tfms) or 'none',
-        queue=f'{len(m.queue):,}', momentum=m.momentum, temperature=m.temp, clusters=m.student.cluster[-1].out_features)
-    return '<table>'+''.join(f'<tr><th>{k}</th><td>{html.escape(str(v))}</td></tr>' for k,v in d.items())+'</table>'
+def _name(arch): return arch if isinstance(arch, str) else type(arch).__name__
+
+def _run_facts(run):
+    "Epochs, learning rate, time: as far as recorder and log of health know"
+    df,log = _history(run.learn),[o for o in run.log or [] if o['epoch']]
+    lrs = list(getattr(getattr(run.learn, 'recorder', None), 'lrs', [])) or [o['lr'] for o in log]
+    secs = [o['seconds'] for o in log if 'seconds' in o]
+    return {'epochs':int(df.index.max()) if len(df) else 'none on record', 'largest lr':f'{max(lrs):.3g}' if lrs else 'not on record',
+            **({'time':f'{secs[-1]:.0f} s'} if secs else {})}
+
+def _method(m):
+    "The method's sizes in a line"
+    km = m.views.kmix
+    return (f'queue {len(m.queue):,}, momentum {m.momentum:g}, temperature {m.temp:g}, {m.student.cluster[-1].out_features} clusters'
+            +(f', k-mix of {len(km.centroids)} clusters from {km.bank.size:,} clips' if km else ''))
+
+def _versions():
+    libs = ', '.join(f'{o.__name__} {getattr(o, "__version__", "?")}' for o in (slicer_fastai,fastai,torch))
+    return f'{libs}, Python {platform.python_version()}'
+
+def _settings(run):
+    "Date, data, network, method, what the fit was, seed and versions"
+    learn,m = run.learn,get_model(run.learn.model)
+    enc,front,slicer = learn.encoder,learn.encoder.front,first(o for o in learn.cbs if isinstance(o, SLICER))
+    n = [f'{len(o):,}' for o in (learn.dls.train_ds,learn.dls.valid_ds)]
+    return {'date':f'{datetime.now():%Y-%m-%d %H:%M}', 'data':f'{learn.dls.path}: {n[0]} clips to train on, {n[1]} to validate',
+        'encoder':f'{_name(enc.arch)}, {sum(p.numel() for p in enc.parameters()):,} parameters, {enc.num_features} numbers a clip',
+        'window':f'{front.duration:g} s at {front.sr} Hz, {front.n_mels} mel bands',
+        'views':' → '.join(type(t).__name__ for t in m.views.tfms) or 'none', **_run_facts(run), 'batch':learn.dls.bs,
+        'method':_method(m), 'seed':slicer.seed if slicer else '?', 'device':learn.dls.device, 'versions':_versions()}
+
+def _s_losses(run):
+    df = _history(run.learn)
+    img,_ = _figure(run.learn.plot_losses, 'losses')
+    show = df if len(df)<=12 else df.iloc[np.unique(np.linspace(0, len(df)-1, 12).round().astype(int))]
+    cols = [o for o in ('train_loss','valid_loss','instance_loss','cluster_loss','accuracy','chance','knn','linear') if o in show]
+    return img+f'<div class="pic">{show[cols].reset_index().to_html(index=False, float_format="{:.3f}".format, border=0)}</div>'
+
+def _s_map(run):
+    labels,n = _labels(run.labels, run.clips),len(run.clips)
+    return _map_svg(project(run.emb, 'tsne', run.seed), labels, [Path(f).name for f in run.clips], [_src(f, run.seconds(n)) for f in run.clips])
+
+def _s_clusters(run):
+    f = lambda: run.learn.plot_clusters(4, 4, labels=run.labels, hear=False, files=run.clips)
+    img,df = _figure(f, 'clips of the most used clusters')
+    by = {str(o):o for o in run.clips}
+    players = [_player(by[f], run.seconds(), f'{c}: {_short(f)}') for c,fs in zip(df.cluster, df.files) for f in fs]
+    return img+f'<div class="pic">{df.drop(columns="files").to_html(index=False, border=0)}</div>'+''.join(players)
+
+def _s_neighbours(run):
+    f = lambda: run.learn.neighbours(run.clips[0], run.clips, 5, run.emb, hear=False)
+    img,df = _figure(f, 'a clip and its nearest')
+    by = {str(o):o for o in run.clips}
+    return img+''.join(_player(by[f], run.seconds(), f'{s:.2f} {_short(f)}') for f,s in df.values)
+
+# %% ../nbs/53_report.ipynb #a3d25eaf
+_draw = lambda f, alt: lambda run: _figure(lambda: f(run), alt)[0]
+_some = lambda run, n: None if run.files is None else run.clips[:n]
+_sections = [
+    ('How the run went', 'Measured on one batch of validation clips, before training and after each epoch.',
+        _draw(lambda r: r.learn.plot_health(), 'health of the run')),
+    ('Losses', 'The instance loss is to be read against chance, ln(1 + keys in the queue): what guessing would reach.', _s_losses),
+    ('Views', 'What the student gets of a clip. White and dashed: the boxes that were cropped.',
+        _draw(lambda r: r.learn.show_views(2, files=_some(r, 2)), 'clips and their views')),
+    ('k-mix', 'A clip is mixed with one of the cluster farthest from its own.', _draw(lambda r: r.learn.plot_kmix(), 'clusters of k-mix')),
+    ('Map', 'Neighbours on the map are alike to the encoder. A button dims all other points.', _s_map),
+    ('Clusters', 'The most used clusters of the cluster head, and the clips that belong to each most clearly.', _s_clusters),
+    ('Neighbours', 'A clip, and the five nearest to it with the cosine of their embeddings.', _s_neighbours),
+    ('Where the encoder listens', 'Gradient × input: light is what makes view 1 like view 2.',
+        _draw(lambda r: r.learn.plot_listens(2, files=_some(r, 2)), 'where the encoder listens'))]
+
+_css = '''body{max-width:980px;margin:1.5em auto;padding:0 1em;color:#222}h1,h2{line-height:1.2;overflow-wrap:anywhere}
+.verdict{border-left:6px solid #0072b2;background:#f2f6fa;padding:.6em 1em}.how,.lacks{color:#555}.lacks{font-style:italic}
+.pic{overflow-x:auto}.pic img{display:block;width:100%;min-width:620px}
+table{border-collapse:collapse;font-size:.85em}td,th{border-bottom:1px solid #ddd;padding:.15em .7em;text-align:right}
+.set td,.set th{text-align:left;vertical-align:top;overflow-wrap:anywhere}.set th{white-space:nowrap}
+figure{display:inline-block;margin:.3em}figcaption{font-size:.75em;max-width:220px;overflow-wrap:anywhere}audio{width:220px;height:34px}'''
+
+# %% ../nbs/53_report.ipynb #7a45743e
+def _section(run, head, how, f):
+    "A section, or the sentence on what is missing for it"
+    try: body = f(run)
+    except (ValueError,ImportError) as e: body = f'<p class="lacks">{html.escape(str(e))}</p>'
+    return f'<section><h2>{head}</h2><p class="how">{how}</p>{body}</section>'
+
+def _verdict(run):
+    "The sentence on health, and what was gained: of a run that has a log"
+    says = [run.learn.diagnose(), _gain_words(_gains(run.log))] if run.log else []
+    return ''.join(f'<p class="verdict">{html.escape(o)}</p>' for o in says)
 
 @patch
 def report(self:SlicerLearner,
     fn='report.html',   # where to write
-    title=None,         # headline; default: the file's name
-    labels=None,        # a function from file to label, e.g. `parent_label`: colours of the map, purity of clusters
+    title=None,         # headline; default: encoder and number of clips
+    labels=None,        # colours of the map, purity of clusters: a function from file to label, or one for each of `files`; default: folders
+    files=None,         # audio files for map, clusters and neighbours; default: up to `max_n` clips of the data
     max_n:int=250,      # clips on the map, each with its sound
-    dpi:int=80,         # of the pictures
-    seed:int=42,
-)->Path: # the page; its size in bytes is `.stat().st_size`
-    "Write a run as one self-contained page: sentence, dashboard, losses, views, k-mix, map, clusters, neighbours, where the encoder listens"
-    a,files,parts = self.encoder.front,_clips(self.dls, max_n, seed),[]
-    emb = self.embed(files)
-    lab = [str(ifnone(labels, lambda f: Path(f).parent.name)(f)) for f in files]
-    def add(head, how, f=None, extra=''):
-        img = _figure(f, dpi, head)[1] if f else ''
-        parts.append(f'<section><h2>{head}</h2><p class="how">{how}</p>{img}{extra}</section>')
+    notes:dict=None,    # more lines for the table of settings
+    seed:int=42,        # of the choice of clips, views and map
+)->Path: # the page, at most 5 MB by default
+    "Write a run as one self-contained page: what was gained, settings, health, losses, views, k-mix, map, clusters, neighbours"
+    run = _Run(self, files, labels, max_n, seed)
+    title = str(ifnone(title, f'{_name(self.encoder.arch)} on {len(self.dls.train_ds):,} clips'))
     with no_random(seed, reproducible=False):
-        log = getattr(self, 'health_log', None)
-        if log: add('How the run went', 'Measured on one batch of validation clips, before training and after each epoch.', self.plot_health)
-        if len(getattr(self.recorder, 'values', [])):
-            rows = pd.DataFrame(list(map(list, self.recorder.values)), columns=list(self.recorder.metric_names[1:-1]))
-            rows.index.name = 'epoch'
-            loss = self.plot_losses if {'instance_loss','chance','cluster_loss'}<={*rows.columns} else None
-            add('Losses', 'The instance loss is to be read against chance, ln(1 + keys in the queue).', loss, rows.to_html(float_format='{:.3f}'.format))
-        add('Views', 'What the student gets of a clip. White and dashed: the boxes that were cropped.', lambda: self.show_views(2))
-        if get_model(self.model).views.kmix is not None and get_model(self.model).views.kmix.bank.count:
-            add('k-mix', 'A clip is mixed with one of the cluster farthest from its own.', self.plot_kmix)
-        add('Map', 'Neighbours on the map are alike to the encoder. A button dims all other points.',
-            extra=_map_svg(project(emb, 'tsne', seed), np.array(lab), [Path(f).name for f in files], [_src(f, a) for f in files]))
-        shown = []
-        def clusters(): shown.append(self.plot_clusters(4, 4, labels=labels, hear=False, max_clips=max_n))
-        add('Clusters', 'The most used clusters of the cluster head, and the clips that belong to each most clearly.', clusters)
-        df = shown[0]
-        parts.append(df.drop(columns='files').to_html(index=False)+''.join(_player(f, a, f'{c}: {Path(f).name}') for c,fs in zip(df.cluster, df.files) for f in fs))
-        near = []
-        def neighbours(): near.append(self.neighbours(files[0], files, 5, emb, hear=False))
-        add('Neighbours', 'A clip, and the five nearest to it with the cosine of their embeddings.', neighbours)
-        parts.append(''.join(_player(f, a, f'{s:.2f} {Path(f).name}') for f,s in near[0].values))
-        add('Where the encoder listens', 'Gradient × input: light is what makes view 1 like view 2.', lambda: self.plot_listens(2))
-    title = html.escape(str(ifnone(title, Path(fn).stem)))
-    verdict = f'<p class="verdict">{html.escape(self.diagnose())}</p>' if log else ''
-    Path(fn).write_text(f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title><style>{_css}</style></head>'
-        f'<body><h1>{title}</h1>{verdict}{_settings(self)}{"".join(parts)}</body></html>', encoding='utf-8')
-    return Path(fn)
+        sections = ''.join(_section(run, *o) for o in _sections)
+    body = f'<h1>{html.escape(title)}</h1>{_verdict(run)}<div class="set">{_table({**_settings(run), **(notes or {})})}</div>{sections}'
+    fn = _whole(fn, _page(title, body, _css))
+    if in_notebook(): print(f'{fn}: {fn.stat().st_size/1e6:.1f} MB, to be opened in a browser')
+    return fn

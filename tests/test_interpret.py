@@ -2,6 +2,7 @@
 from conftest import *
 from slicer_fastai.health import *
 from slicer_fastai.report import *
+from slicer_fastai.report import _gains,_gain_words
 from slicer_fastai.interpret import _mix_example
 import base64, io, shutil, subprocess, soundfile as sf
 
@@ -18,41 +19,63 @@ def test_views_show_boxes_and_partner(learn):
     assert 'cluster' in axs[0,0].get_title() and '%' in axs[0,1].get_title()
     assert {ax.get_xlabel() for ax in axs.flat}=={'s'} and {ax.get_ylabel() for ax in axs.flat}=={'Hz'}
 
-def test_views_name_the_files(learn, tmp_path):
-    import soundfile as sf
-    m,fs = learn.model,L(learn.dls.train_ds.items)
-    ids = file_ids(learn.dls.train_ds); assert len(ids.unique())==len(fs)
-    n = int(m.bank.count.clamp_max(m.bank.size))
-    assert (m.bank_ids[:n]!=0).all() and n==len(m.bank_ids)
-    ds = learn.dls.train_ds                                                 # the clips of the bank are windows of the files named
-    for i in range(0, n, 3):
-        f = fs[int((ids==m.bank_ids[i]).nonzero()[0])]
-        x = read_window(f, None)
-        wins = torch.from_numpy(np.lib.stride_tricks.sliding_window_view(pad_to(x, max(len(x), 15200), 'zero'), 15200)[::160].copy())[:,None]
-        feats = Pipeline([NormalizeLevel('peak'), LogMel()])(AudioTensor(wins, sr=16000))[:,0].as_subclass(Tensor).mean(-1)
-        assert (feats-m.bank.feats[i]).abs().mean(1).min()<.12, (f, (feats-m.bank.feats[i]).abs().mean(1).min())
+def known(learn):
+    "Places in the bank whose clip is known"
+    who = learn.remember_files
+    return [i for i in range(who.bank.size) if who.file(i)]
+
+def test_views_name_the_files(tiny, loaders, tmp_path):
+    "The clips of the bank are windows of the files named; other content has no name"
+    learn = tiny(cbs=RememberFiles(), bank_size=64); who,bank,front = learn.remember_files,learn.model.views.kmix.bank,learn.encoder.front
+    assert all('\n' not in ax.get_title() for ax in learn.show_views(2)[:,1])          # the content from before training
+    quiet(learn, learn.fit, 2, 1e-3)
+    fs = L(learn.dls.train_ds.items)
+    assert len(known(learn))==64 and {who.file(i) for i in range(64)}<={*fs}
+    for i in range(0, 64, 7):
+        wins = front(front.windows(read_window(who.file(i), None), hop=.01))
+        assert (wins[:,0].as_subclass(Tensor).mean(-1)-bank.feats[i]).abs().mean(1).min()<.12
     for ax in learn.show_views(2)[:,:2].flat: assert ax.get_title().split('\n')[1].lstrip('…') in {f.stem for f in fs}
-    learn.path = tmp_path; learn.save('x'); before = m.bank_ids.clone()
-    learn.lr_find(num_it=5, show_plot=False); assert torch.equal(before, m.bank_ids)
-    learn.dls = SlicerDataLoaders.from_lists(tmp_path, fs[:4], bs=2, num_workers=0, device='cpu', valid_idx=[0])
-    learn.load('x')                                                         # other data: who is not among them has no name
-    known = {o.stem for o in learn.dls.train_ds.items}
-    for ax in learn.show_views(2)[:,1]: assert '\n' not in ax.get_title() or ax.get_title().split('\n')[1] in known
+    learn.path = tmp_path; learn.save('x')
+    learn.lr_find(num_it=5, show_plot=False)                                # lr_find puts the bank back: what it overwrote is unknown, the rest known
+    assert 0<len(known(learn))<64
+    quiet(learn, learn.fit, 2, 1e-3); assert len(known(learn))==64
+    learn.load('x'); assert not known(learn)
+    assert not any('remember' in k or 'file' in k for k in learn.model.state_dict())
 
 def test_no_names_once_a_file_was_skipped(files, tiny, loaders, tmp_path):
     bad = tmp_path/'bad.wav'; bad.write_bytes(b'no sound')
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        l = tiny(loaders([*files[:20], bad], valid_idx=[0,1]))
-        assert not l.model.bank_ids.any()                                   # the sample met it: nobody knows who moved up
+        l = tiny(loaders([*files[:20], bad], valid_idx=[0,1]), cbs=RememberFiles())
         quiet(l, l.fit, 2, 1e-3)
-    assert not l.model.bank_ids.any() and '\n' not in l.show_views(1)[0,1].get_title()
+    assert not known(l) and not any('\n' in ax.get_title() for ax in l.show_views(1).flat)
 
 def test_names_come_with_workers(tiny, loaders):
-    l = tiny(loaders(num_workers=2))
-    l.model.bank_ids.zero_(); quiet(l, l.fit, 1, 1e-3)
-    seen = l.model.bank_ids[l.model.bank_ids!=0]
-    assert len(seen)==min(32, len(l.model.bank_ids)) or len(seen)==len(l.model.bank_ids), len(seen)
+    l = tiny(loaders(num_workers=2), cbs=RememberFiles(), bank_size=16)
+    quiet(l, l.fit, 1, 1e-3)
+    who,front = l.remember_files,l.encoder.front
+    assert len(known(l))==16
+    for i in (0,7,15):
+        wins = front(front.windows(read_window(who.file(i), None), hop=.01))
+        assert (wins[:,0].as_subclass(Tensor).mean(-1)-who.bank.feats[i]).abs().mean(1).min()<.12
+
+def test_names_of_a_cancelled_batch_and_of_packs(tiny, loaders, sounds, tmp_path):
+    class Cancel(Callback):
+        order = SLICER.order-1
+        def before_batch(self):
+            if self.training and self.iter==1: raise CancelBatchException
+    l = tiny(cbs=[RememberFiles(), Cancel()], bank_size=64); quiet(l, l.fit, 1)
+    assert len(known(l))==3*8
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        dls = SlicerDataLoaders.from_pack(pack_audio(sounds, tmp_path/'pack'), bs=8, num_workers=0, device='cpu', labels=False)
+    l = tiny(dls, cbs=RememberFiles(), bank_size=16); quiet(l, l.fit, 1)
+    assert len(known(l))==16 and '\n' in l.show_views(1)[0,1].get_title()
+
+def test_two_windows_are_both_shown(tiny, loaders):
+    axs = tiny(loaders(windows=2)).show_views(2)
+    assert axs.shape==(2,5) and [len(ax.patches) for ax in axs[0]]==[1,1,0,0,0]
+    assert [ax.get_title().split()[0] for ax in axs[0]]==['window','window','mixed','view','view']
 
 def test_views_without_mix(tiny):
     assert tiny(tfms='').show_views(1).shape==(1,3)
@@ -67,9 +90,12 @@ def test_kmix_picture(learn):
 def test_kmix_example_mixes(learn):
     x,km = learn.dls.one_batch()[0],learn.model.views.kmix
     full = int(km.clusters(torch.nn.functional.normalize(km.bank.feats[:16], dim=1)).mode().values)
-    close(_mix_example(learn, x, full, 0., 0, hear=False)[1][0], x[0].as_subclass(Tensor), tol=1e-4)
+    close(_mix_example(learn, x[:1], full, 0.)[0][2], x[0].as_subclass(Tensor), tol=1e-4)
     pytest.importorskip('ipywidgets')
-    assert [type(o).__name__ for o in learn.explore_kmix(hear=False).children[:3]]==['IntSlider','IntSlider','FloatSlider']
+    w = learn.explore_kmix(hear=False)
+    assert [type(o).__name__ for o in w.children[:3]]==['IntSlider','IntSlider','FloatSlider']
+    page = w._repr_mimebundle_()                                            # with a kernel the widget, without one a picture
+    assert {'application/vnd.jupyter.widget-view+json','image/jpeg'}<=set(page) and base64.b64decode(page['image/jpeg'])[:2]==b'\xff\xd8'
 
 def test_sliders_redraw(learn, monkeypatch):
     pytest.importorskip('ipywidgets'); pytest.importorskip('librosa')
@@ -86,7 +112,7 @@ def test_sliders_redraw(learn, monkeypatch):
     assert len(heard)==k+1 and len(n)==2                                      # nothing is inverted again: α answers at once
     assert [f(i) for f in same for i in range(3)]==[True,True,False]*2
     a,b,mix = heard[-1]; close(mix, .4**.5*a+.6**.5*b, tol=1e-5)
-    full = [c for c in range(len(m._kmix(learn).centroids)) if c!=w.children[1].value and (learn.model.views.kmix.clusters(torch.nn.functional.normalize(learn.model.bank.feats, dim=1))==c).any()][0]
+    full = [c for c in range(len(m._kmix(learn).centroids)) if c!=w.children[1].value and (m._bank_clusters(m._kmix(learn))[1]==c).any()][0]
     w.children[1].value = full
     assert len(heard)==k+2 and [f(i) for f in same for i in range(3)]==[True,False,False]*2
     w.children[0].value = 1
@@ -158,7 +184,7 @@ def test_listens_is_the_gradient(learn):
 
 def test_hear_a_spectrogram(files, monkeypatch):
     pytest.importorskip('librosa')
-    s = clip_specs(files[:1], dict(duration=.95, pad='zero', level='peak', **LogMel().cfg))[0]
+    s = FrontEnd().specs(files[:1])[0]
     back = LogMel()(s.to_audio())
     n = back.shape[-1]; loud = (s[...,:n]>s.max()-7)
     assert float((s[...,:n]-back).abs()[loud].mean())<1
@@ -166,17 +192,92 @@ def test_hear_a_spectrogram(files, monkeypatch):
     monkeypatch.setitem(sys.modules, 'librosa.feature.inverse', None)
     with pytest.raises(ImportError, match='pip install'): s.to_audio()
 
-def test_report(learn, tmp_path):
-    before,rng = state(learn.model),torch.get_rng_state()
-    fn = learn.report(tmp_path/'run.html', labels=parent_label, max_n=12)
-    assert not differ(before, state(learn.model)) and torch.equal(rng, torch.get_rng_state())
-    text = fn.read_text()
-    assert fn.stat().st_size<5e6 and 'http' not in re.sub('base64,[^"]+', '', text)
-    assert learn.diagnose() in text and text.count('<h2>')==8
-    for png in re.findall('data:image/png;base64,([^"]+)', text): assert base64.b64decode(png)[:4]==b'\x89PNG'
+def test_labels_of_players_are_escaped(files):
+    text = players([FrontEnd().read(files[0])], ['<b>&"']).data
+    assert '<b>' not in text and '&lt;b&gt;&amp;' in text
+
+def test_losses_are_drawn_after_other_verbs(tiny, loaders):
+    "After validate, predictions, and a fit that begins later"
+    l = tiny(loaders(valid_pct=.2)); quiet(l, l.fit, 2, 1e-3)
+    assert len(l.plot_losses()[0].lines[0].get_xdata())==2
+    quiet(l, l.get_preds); l.plot_losses()
+    quiet(l, l.validate)
+    with pytest.raises(ValueError, match='validate empties'): l.plot_losses()
+    quiet(l, l.fit, 3, 1e-3, start_epoch=1)
+    assert l.plot_losses()[1].lines[0].get_xdata().tolist()==[2,3]          # the epochs that were run
+    quiet(l, l.fit, 2, 1e-3, cbs=Health()); quiet(l, l.validate)
+    assert len(l.plot_losses()[0].lines[0].get_xdata())==2                   # by the log of Health
+    l = tiny(loaders(valid_pct=.2), metrics=[]); quiet(l, l.fit, 1)
+    with pytest.raises(ValueError, match='instance_loss'): l.plot_losses()
+    plt.close('all')
+
+def test_a_loaded_learner_draws_files(learn, files, tmp_path):
+    "It holds no clips: with files it draws, without them it says in one sentence what is missing"
+    learn.path = tmp_path; learn.add_cb(RememberFiles()); learn.export('l.pkl')
+    with warnings.catch_warnings(): warnings.simplefilter('ignore'); l = load_learner(tmp_path/'l.pkl')
+    assert l.plot_losses().shape==(2,) and len(l.plot_health())==8 and l.diagnose()==learn.diagnose() and len(l.plot_kmix())==7
+    for f in (l.show_views, l.plot_map, l.map_html, l.plot_clusters, l.show_results, l.plot_listens):
+        with pytest.raises(ValueError, match='give files='): f()
+    fs = files[:6]
+    close(l.embed(fs), learn.embed(fs))
+    assert l.show_views(2, files=fs).shape==(2,4) and l.plot_map(fs)[1].shape==(6,2) and l.plot_listens(1, files=fs).shape==(1,3)
+    assert len(l.plot_clusters(files=fs, hear=False)) and len(l.neighbours(fs[0], fs, k=2, hear=False))==3
+    text = l.report(tmp_path/'r.html').read_text()
+    assert text.count('class="lacks"')==5 and learn.diagnose().split(':')[0] in text
+    assert 'class="lacks"' not in l.report(tmp_path/'r.html', files=fs).read_text()
+
+def test_pictures_leave_out_unreadable_files(tiny, loaders, files, tmp_path):
+    bad = tmp_path/'bad.wav'; bad.write_bytes(b'no sound')
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        l = tiny(loaders([*files[:20], bad], valid_idx=[0,1,20])); quiet(l, l.fit, 1)
+        assert len(l.plot_map()[1])==20 and len(l.show_results())==2
+        l.plot_clusters(2, 2, hear=False); l.report(tmp_path/'r.html', max_n=50)
+
+def browser(fn, shot, size):
+    "A page as a browser shows it; None where there is no browser"
     chrome = shutil.which('chromium') or shutil.which('google-chrome')
-    if chrome is None: return
-    shot = tmp_path/'shot.png'
-    subprocess.run([chrome, '--headless', '--no-sandbox', '--disable-gpu', f'--screenshot={shot}', '--window-size=1000,3000', f'file://{fn}'], check=True, capture_output=True, timeout=60)
-    img = plt.imread(shot)
-    assert img.shape[:2]==(3000,1000) and img[...,:3].std()>.1              # something was drawn
+    if chrome is None: return None
+    subprocess.run([chrome, '--headless', '--no-sandbox', '--disable-gpu', f'--screenshot={shot}', f'--window-size={size}', f'file://{fn}'], check=True, capture_output=True, timeout=120)
+    return plt.imread(shot)
+
+def test_report(learn, files, tmp_path):
+    before,rng,figs = state(learn.model),torch.get_rng_state(),plt.get_fignums()
+    half = lambda i: (files[i::2], files[i::2].map(parent_label))
+    quiet(learn, learn.fit, 2, 1e-3, cbs=KNNProbe(half(0), half(1)))
+    before,rng = state(learn.model),torch.get_rng_state()
+    fn = learn.report(tmp_path/'run.html', labels=parent_label, max_n=12, notes=dict(by='a & b'))
+    assert not differ(before, state(learn.model)) and torch.equal(rng, torch.get_rng_state()) and plt.get_fignums()==figs
+    assert [o.name for o in tmp_path.iterdir() if 'run.html' in o.name]==['run.html']
+    text = fn.read_text(); plain = __import__('html').unescape(text)
+    assert fn.stat().st_size<5e6 and 'http' not in re.sub('base64,[^"]+', '', text)
+    assert learn.diagnose() in plain and text.count('<h2>')==8 and 'class="lacks"' not in text and 'a &amp; b' in text
+    for o in ('date','versions','seed','data','epochs','largest lr'): assert f'<th>{o}</th>' in text
+    a,b = learn.health_log[0]['knn'],learn.health_log[-1]['knn']
+    assert f'knn: untrained {a:.1%}, trained {b:.1%}' in plain and torch.__version__ in text
+    for jpg in re.findall('data:image/jpeg;base64,([^"]+)', text): assert base64.b64decode(jpg)[:2]==b'\xff\xd8'
+    img = browser(fn, tmp_path/'shot.png', '1000,3000')
+    if img is not None: assert img.shape[:2]==(3000,1000) and img[...,:3].std()>.1              # something was drawn
+
+def test_report_at_first_contact(tiny, loaders, tmp_path, monkeypatch):
+    "Before any fit, without arguments, in any folder: a page that says what is missing"
+    monkeypatch.chdir(tmp_path)
+    fn = tiny(loaders(path=tmp_path), tfms='crop').report(max_n=5)
+    assert fn==Path('report.html') and fn.exists()
+    text = fn.read_text()
+    assert text.count('class="lacks"')==3 and 'cbs=Health()' in text and 'no k-mix' in text
+
+def test_report_is_safe_with_any_name(tiny, files, tmp_path):
+    d = tmp_path/'a "q" <i>x'; d.mkdir()
+    fs = [Path(shutil.copy(f, d/f"{i}<script>alert('{i}')&.{f.suffix[1:]}")) for i,f in enumerate(files[:9])]
+    l = tiny(SlicerDataLoaders.from_lists(d, fs, bs=4, num_workers=0, device='cpu', valid_idx=[0,1]), kmix_clusters=2)
+    text = l.report(tmp_path/'r.html', title='<u>').read_text()
+    for o in ('<i>','<u>','<script>alert'): assert o not in text
+    assert text.count('<script>')==1 and len(re.findall('<circle', text))==9
+
+def test_gain_has_a_standard_error():
+    row = lambda p,n=100: dict(knn=p, knn_n=n)
+    g, = _gains([row(.417), row(.4)])
+    assert abs(g.se-math.sqrt((.417*.583+.24)/100))<1e-6 and 'Nothing was gained' in _gain_words([g])
+    assert 'better than before' in _gain_words(_gains([row(.4), row(.7)])) and 'worse' in _gain_words(_gains([row(.7), row(.4)]))
+    assert 'without labels' in _gain_words(_gains([dict(epoch=0), dict(epoch=1)])) and not _gains([]) and not _gains(None)

@@ -1,0 +1,99 @@
+"The command, as a shell runs it and as its checks answer"
+from conftest import *
+from fastcore.script import CliError
+from slicer_fastai.script import *
+from slicer_fastai.interpret import _history
+import signal, subprocess, soundfile as sf
+
+root = Path(__file__).resolve().parents[1]
+SMALL = '--d 32 --width 8 --workers 0'.split()
+
+@pytest.fixture(scope='module')
+def recordings(tmp_path_factory):
+    "Two folders of eight tones, low and high, with names that no page or shell likes, and a broken file"
+    d,rng = tmp_path_factory.mktemp('rec'),np.random.default_rng(0)
+    t = np.arange(19200)/16000
+    for k,m in (('low',1),('high <b>',5)):
+        (d/k).mkdir()
+        for i in range(8): sf.write(d/k/f'{i} & "x".wav', .3*np.sin(2*np.pi*t*(200+30*i)*m)+.02*rng.normal(size=len(t)), 16000)
+    (d/'low'/'broken.wav').write_bytes(b'no sound')
+    return d
+
+def command(args, cwd):
+    "The console script of the environment, or the module where it isn't installed"
+    exe = Path(sys.executable).parent/'slicer_pretrain'
+    cmd = [str(exe)] if exe.exists() else [sys.executable, '-m', 'slicer_fastai.script']
+    env = {**os.environ, 'PYTHONPATH':str(root), 'OMP_NUM_THREADS':'1', 'PYTHONUNBUFFERED':'1'}
+    return subprocess.Popen([*cmd, *map(str, args)], cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+def test_as_the_shell_runs_it(recordings, tmp_path):
+    "README's line: a folder first, then options; its results, its last words, its exit status"
+    p = command([recordings, '--epochs', 1, *SMALL], tmp_path); out,err = p.communicate(timeout=400)
+    assert p.returncode==0, err
+    assert 'Traceback' not in err and 'broken.wav' in err                     # skipped, and named
+    run = tmp_path/'slicer_run'
+    assert {o.name for o in run.iterdir()}=={'encoder','learner.pkl','report.html','report.json','history.csv'}
+    r = json.loads((run/'report.json').read_text())
+    assert r['epochs']==1 and r['knn_n']==8 and 0<=r['knn_untrained']<=1 and r['lr']==1e-3 and not r['stopped']
+    assert r['gained'] in out.splitlines()[-1] and '±' in out
+    assert '<b>' not in (run/'report.html').read_text() and len(pd.read_csv(run/'history.csv'))==1
+    assert AudioEncoder.from_pretrained(run/'encoder').embed(get_audio_files(recordings)[:1]).shape[0]==1
+    with warnings.catch_warnings(): warnings.simplefilter('ignore'); l = load_learner(run/'learner.pkl')
+    assert len(_history(l))==1 and len(l.plot_health())==8; plt.close('all')
+    with pytest.raises(CliError, match='--fresh'): slicer_pretrain(recordings, out=run)
+
+def test_ctrl_c_keeps_what_was_learned(recordings, tmp_path):
+    p = command([recordings, '--epochs', 5000, '--out', 'run', *SMALL], tmp_path)
+    for _ in range(1200):
+        time.sleep(.25)
+        h = tmp_path/'run'/'history.csv'
+        if p.poll() is not None or h.exists() and len(h.read_text().splitlines())>2: break
+    p.send_signal(signal.SIGINT); out,err = p.communicate(timeout=300)
+    assert p.returncode==130 and 'stopped by hand' in out and 'Traceback' not in err, err
+    assert {o.name for o in (tmp_path/'run').iterdir()}=={'encoder','learner.pkl','report.html','report.json','history.csv'}
+    assert 1<=json.loads((tmp_path/'run'/'report.json').read_text())['epochs']<5000
+
+def test_a_mistake_is_one_line(recordings, tmp_path):
+    p = command([recordings, '--lr', 'nan'], tmp_path); out,err = p.communicate(timeout=200)
+    assert p.returncode==1 and 'Traceback' not in err and err.strip().splitlines()[-1].startswith('--lr nan')
+    assert not (tmp_path/'slicer_run').exists()
+
+@pytest.mark.parametrize('kw,say', [(dict(lr=0.),'--lr'), (dict(lr=-1.),'--lr'), (dict(lr=50.),'--lr'), (dict(lr=math.inf),'--lr'), (dict(epochs=0),'--epochs'), (dict(d=0),'--d'),
+    (dict(width=0),'--width'), (dict(bs=1),'--bs'), (dict(workers=-1),'--workers'), (dict(seed=-1),'--seed'), (dict(duration=0.),'duration'), (dict(arch='resnet81'),'resnet18'),
+    (dict(arch='resnet18', width=4),'audiontt'), (dict(out='/proc/no/where'),'cannot be written')], ids=str)
+def test_checks_come_first(recordings, tmp_path, monkeypatch, kw, say):
+    monkeypatch.setattr('slicer_fastai.script._fit', None)
+    with pytest.raises(CliError, match=say) as e: slicer_pretrain(recordings, **{'out':tmp_path/'run', 'workers':0, **kw})
+    assert '\n' not in str(e.value)
+
+def test_a_run_is_not_written_over(recordings, tmp_path):
+    (tmp_path/'report.json').write_text('{}'); (tmp_path/'encoder').mkdir(); (tmp_path/'mine.txt').write_text('x')
+    with pytest.raises(CliError, match='holds a run'): slicer_pretrain(recordings, out=tmp_path, workers=0)
+    (tmp_path/'file').write_text('')
+    with pytest.raises(CliError, match='cannot be written'): slicer_pretrain(recordings, out=tmp_path/'file', workers=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        r = slicer_pretrain(recordings, out=tmp_path, workers=0, epochs=1, d=32, width=8, fresh=True)
+    assert json.loads((tmp_path/'report.json').read_text())==r and (tmp_path/'mine.txt').exists()
+
+def test_results_are_written_one_by_one(recordings, tmp_path, monkeypatch, capsys):
+    def broken(*args, **kwargs): raise RuntimeError('no room')
+    monkeypatch.setattr(SlicerLearner, 'export', broken)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        slicer_pretrain(recordings, out=tmp_path/'run', workers=0, epochs=1, d=32, width=8)
+    assert {o.name for o in (tmp_path/'run').iterdir()}=={'encoder','report.html','report.json','history.csv'}
+    assert 'learner.pkl could not be written' in capsys.readouterr().out
+
+def test_a_loss_that_is_no_number(recordings, tmp_path, monkeypatch):
+    monkeypatch.setattr(SlicerModel, 'loss', lambda self, pred, *args, **kwargs: pred[0].sum()*math.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        with pytest.raises(CliError, match='lower than'): slicer_pretrain(recordings, out=tmp_path/'run', workers=0, epochs=1, d=32, width=8)
+    assert not (tmp_path/'run'/'encoder').exists()
+
+def test_folder_halves(recordings, files):
+    fs = get_audio_files(recordings)
+    (a,la),(b,lb) = folder_halves(recordings, fs)
+    assert sorted(a+b)==[f for f in fs if f.name!='broken.wav'] and Counter(la)==Counter(lb)=={'low':4,'high <b>':4}
+    assert folder_halves(recordings, fs[:8]) is None and folder_halves(recordings, fs[:11]) is None
