@@ -71,7 +71,7 @@ def add(out, rows):
     "Rows to a CSV; new columns widen it"
     old = pd.read_csv(out) if out.exists() else pd.DataFrame()
     out.parent.mkdir(parents=True, exist_ok=True)
-    pd.concat([old,pd.DataFrame(rows)], ignore_index=True).to_csv(out, index=False)
+    pd.concat([old,pd.DataFrame(rows)] if len(old) else [pd.DataFrame(rows)], ignore_index=True).to_csv(out, index=False)
 
 def has(out, **key):
     if not out.exists(): return False
@@ -89,7 +89,7 @@ class EachEpoch(Callback):
 def run_epochs(sounds, files, ts, seed, epochs, out):
     learn,t = learner(files, seed),time.time()
     score = Tasks(ts, learn.encoder.front)
-    look = lambda e: dict(sounds=sounds, seed=seed, epoch=e, **valid(learn, 'batch'), **valid(learn, 'running'), clusters=clusters(learn), **score(learn.encoder))
+    look = lambda e: dict(sounds=sounds, seed=seed, clips=len(files), epoch=e, **valid(learn, 'batch'), **valid(learn, 'running'), clusters=clusters(learn), **score(learn.encoder))
     rows,cb = [look(0)],EachEpoch(look)
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(epochs, cbs=cb)
     add(out, [{**r, 'seconds':round(time.time()-t)} for r in rows+cb.rows])
@@ -110,7 +110,7 @@ def curve(files, seed):
 def run_rate(sounds, files, ts, seed, epochs, lr, out):
     learn,t = learner(files, seed),time.time()
     score = Tasks(ts, learn.encoder.front)
-    res = dict(sounds=sounds, seed=seed, lr=lr, untrained=score(learn.encoder)['probe'])
+    res = dict(sounds=sounds, seed=seed, clips=len(files), epochs=epochs, lr=lr, untrained=score(learn.encoder)['probe'])
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(epochs, lr, cbs=EachEpoch())
     add(out, [dict(**res, **score(learn.encoder), clusters=clusters(learn), **valid(learn, 'batch'), seconds=round(time.time()-t))])
 

@@ -16,6 +16,7 @@ from .evaluate import *
 from .supervised import *
 from .callback import *
 from .learner import *
+from .probes import *
 from .health import *
 from .interpret import *
 from .report import *
