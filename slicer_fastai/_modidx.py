@@ -346,6 +346,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'slicer_fastai.health.spread': ('health.html#spread', 'slicer_fastai/health.py'),
                                       'slicer_fastai.health.too_easy': ('health.html#too_easy', 'slicer_fastai/health.py'),
                                       'slicer_fastai.health.uniformity': ('health.html#uniformity', 'slicer_fastai/health.py'),
+                                      'slicer_fastai.health.unsettled': ('health.html#unsettled', 'slicer_fastai/health.py'),
                                       'slicer_fastai.health.worse_than_before': ( 'health.html#worse_than_before',
                                                                                   'slicer_fastai/health.py')},
             'slicer_fastai.interpret': { 'slicer_fastai.interpret.SlicerLearner._for_map': ( 'interpret.html#slicerlearner._for_map',

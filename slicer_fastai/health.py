@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['health_rules', 'spread', 'effective_rank', 'alignment', 'uniformity', 'measure', 'Health', 'Run', 'diverged', 'early',
            'collapsed', 'one_cluster', 'worse_than_before', 'not_learning', 'too_easy', 'cut_short', 'learning',
-           'getting_worse', 'nothing_gained', 'finished', 'levelled_off', 'probe_sentence', 'health_sentence']
+           'unsettled', 'getting_worse', 'nothing_gained', 'finished', 'levelled_off', 'probe_sentence',
+           'health_sentence']
 
 # %% ../nbs/51_health.ipynb #666bdb48
 from .model import *
@@ -108,7 +109,7 @@ class Health(Callback):
 
     def __getstate__(self): return {k:v for k,v in self.__dict__.items() if k!='held'}
 
-# %% ../nbs/51_health.ipynb #9ff73121
+# %% ../nbs/51_health.ipynb #797ce4b3
 class Run:
     "The log of a run and what follows from it; a name of a column gives its last value"
     def __init__(self,
@@ -139,7 +140,7 @@ class Run:
     @property
     def apart(self)->float: return self.alignment/max(2*self.spread_q**2, 1e-9)       # the views, as a share of clips
 
-# %% ../nbs/51_health.ipynb #488811b7
+# %% ../nbs/51_health.ipynb #f18e5d0a
 @patch(as_prop=True)
 def score(self:Run)->float: return self.log[-1][self.probe] if self.probe else math.nan
 
@@ -189,7 +190,7 @@ def one_cluster(r):
     "exp(entropy) < 1.5 clusters → set entropy_weight=1"
     if r.used<1.5: return f'one cluster takes all clips ({r.used:.1f} of {r.n_clusters} in use), though the clips are told apart'
 
-# %% ../nbs/51_health.ipynb #a430b3a8
+# %% ../nbs/51_health.ipynb #7916c64f
 def worse_than_before(r):
     "a probe is 2 standard errors below what it was before training → lower lr, or weaker views (smaller ratio, fewer tfms)"
     if r.lift<0: return _trend(r)
@@ -212,11 +213,15 @@ def learning(r):
     if r.gain>r.notable: return _trend(r)
     if r.rose(r.k): return f'{_trend(r)} while {r.probe} rose'
 
+def unsettled(r):
+    "by the same line, the loss rose by 2 % of chance, in the first 10 epochs and before it had fallen by 10 % of chance since the first → train longer"
+    if r.gain<-r.notable and r.n<10 and r.below[1:].max()-r.below[1]<=.1*r.chance: return _trend(r)
+
 def getting_worse(r):
     "by the same line, the loss rose by 2 % of chance → lower lr, or go back to an earlier epoch (SaveModelCallback keeps the best)"
     if r.gain<-r.notable: return _trend(r)
 
-# %% ../nbs/51_health.ipynb #ae73d5fe
+# %% ../nbs/51_health.ipynb #63716909
 def nothing_gained(r):
     "the loss has levelled off, and a probe stands where it stood before training → more clips, or other views"
     if r.probe and r.score==r.score and r.lift==0: return _trend(r)
@@ -230,7 +235,7 @@ def levelled_off(r):
     return _trend(r)
 
 health_rules = [diverged, early, collapsed, one_cluster, worse_than_before, not_learning, too_easy, cut_short, learning,
-                getting_worse, nothing_gained, finished, levelled_off]
+                unsettled, getting_worse, nothing_gained, finished, levelled_off]
 
 def _rule(f):
     "Name, condition and remedy of a rule"
@@ -246,7 +251,7 @@ def probe_sentence(
     says = {1:'better than', 0:'nothing gained over', -1:'worse than'}[r.lift]
     return f'{r.probe} {was:.0%} → {r.score:.0%} ± {r.se:.0%}: {says} {who}'
 
-# %% ../nbs/51_health.ipynb #5c7797d5
+# %% ../nbs/51_health.ipynb #0b6aa78a
 def health_sentence(
     log:list,  # rows of `Health`, as in `learn.health_log`
 )->str: # 'state: figures; probe; remedy'
