@@ -109,7 +109,7 @@ class Health(Callback):
 
     def __getstate__(self): return {k:v for k,v in self.__dict__.items() if k!='held'}
 
-# %% ../nbs/51_health.ipynb #797ce4b3
+# %% ../nbs/51_health.ipynb #e2260df7
 class Run:
     "The log of a run and what follows from it; a name of a column gives its last value"
     def __init__(self,
@@ -140,7 +140,7 @@ class Run:
     @property
     def apart(self)->float: return self.alignment/max(2*self.spread_q**2, 1e-9)       # the views, as a share of clips
 
-# %% ../nbs/51_health.ipynb #f18e5d0a
+# %% ../nbs/51_health.ipynb #e7a6e694
 @patch(as_prop=True)
 def score(self:Run)->float: return self.log[-1][self.probe] if self.probe else math.nan
 
@@ -169,7 +169,9 @@ def rose(self:Run, k)->bool:
     return len(old)>0 and self.beyond(np.nanmax([*old,0.]), np.nanmax([*new,0.]))>0
 
 # %% ../nbs/51_health.ipynb #1fdb1ad2
-def _loss(r): return f'instance loss {r.instance_loss:.2f} nats (chance {r.chance:.2f}), accuracy {r.accuracy:.0%}'
+def _loss(r):
+    return f'instance loss {r.instance_loss:.2f} nats (chance {r.chance:.2f}), accuracy {r.accuracy:.0%}'
+
 def _trend(r):
     return f'{_loss(r)}, {"fell" if r.gain>0 else "rose"} by {abs(r.gain):.2f} nats in the last {r.k} epochs'
 
@@ -184,23 +186,28 @@ def early(r):
 
 def collapsed(r):
     "spread of the instance vectors < 0.1 → start anew with a lower lr, or less weight decay"
-    if r.spread_q<.1: return f'all clips share one direction (spread {r.spread_q:.2f} of 1, rank {r.rank:.1f} of {r.clips})'
+    if r.spread_q<.1:
+        return f'all clips share one direction (spread {r.spread_q:.2f} of 1, rank {r.rank:.1f} of {r.clips})'
 
 def one_cluster(r):
     "exp(entropy) < 1.5 clusters → set entropy_weight=1"
-    if r.used<1.5: return f'one cluster takes all clips ({r.used:.1f} of {r.n_clusters} in use), though the clips are told apart'
+    if r.used<1.5:
+        return f'one cluster takes all clips ({r.used:.1f} of {r.n_clusters} in use), though the clips are told apart'
 
-# %% ../nbs/51_health.ipynb #7916c64f
+# %% ../nbs/51_health.ipynb #dfa306a9
 def worse_than_before(r):
-    "a probe is 2 standard errors below what it was before training → lower lr, or weaker views (smaller ratio, fewer tfms)"
+    """a probe is 2 standard errors below what it was before training
+    → lower lr, or weaker views (smaller ratio, fewer tfms)"""
     if r.lift<0: return _trend(r)
 
 def not_learning(r):
-    "instance loss within 0.1 nats of chance, or above, and no probe gained → raise lr, or weaker views (smaller ratio, fewer tfms)"
+    """instance loss within 0.1 nats of chance, or above, and no probe gained
+    → raise lr, or weaker views (smaller ratio, fewer tfms)"""
     if r.below[-1]<.1 and r.lift<=0: return _loss(r)
 
 def too_easy(r):
-    "accuracy ≥ 95 %, or the views of a clip less than 2 % as far apart as clips; and no probe rose in the second half → stronger views (more tfms, larger ratio)"
+    """accuracy ≥ 95 %, or the views of a clip less than 2 % as far apart as clips; and no probe rose in the second half
+    → stronger views (more tfms, larger ratio)"""
     if (r.accuracy>=.95 or r.apart<.02) and not r.rose(r.n//2+1):
         return f'accuracy {r.accuracy:.0%}, the views of a clip {r.apart:.0%} as far apart as clips'
 
@@ -209,19 +216,23 @@ def cut_short(r):
     if r.spent: return learning(r)
 
 def learning(r):
-    "over the last third of the epochs (3 at least) the loss fell by 2 % of chance, by a straight line, or a probe beat its best before by 2 standard errors → train on"
+    """over the last third of the epochs (3 at least) the loss fell by 2 % of chance, by a straight line, or a probe beat
+    its best before by 2 standard errors → train on"""
     if r.gain>r.notable: return _trend(r)
     if r.rose(r.k): return f'{_trend(r)} while {r.probe} rose'
 
 def unsettled(r):
-    "by the same line, the loss rose by 2 % of chance, in the first 10 epochs and before it had fallen by 10 % of chance since the first → train longer"
-    if r.gain<-r.notable and r.n<10 and r.below[1:].max()-r.below[1]<=.1*r.chance: return _trend(r)
+    """by the same line, the loss rose by 2 % of chance, in the first 10 epochs and before it had fallen by 10 % of chance
+    since the first → train longer"""
+    learned = r.below[1:].max()-r.below[1]>.1*r.chance
+    if r.gain<-r.notable and r.n<10 and not learned: return _trend(r)
 
 def getting_worse(r):
-    "by the same line, the loss rose by 2 % of chance → lower lr, or go back to an earlier epoch (SaveModelCallback keeps the best)"
+    """by the same line, the loss rose by 2 % of chance
+    → lower lr, or go back to an earlier epoch (SaveModelCallback keeps the best)"""
     if r.gain<-r.notable: return _trend(r)
 
-# %% ../nbs/51_health.ipynb #63716909
+# %% ../nbs/51_health.ipynb #34f67f4b
 def nothing_gained(r):
     "the loss has levelled off, and a probe stands where it stood before training → more clips, or other views"
     if r.probe and r.score==r.score and r.lift==0: return _trend(r)
@@ -239,7 +250,7 @@ health_rules = [diverged, early, collapsed, one_cluster, worse_than_before, not_
 
 def _rule(f):
     "Name, condition and remedy of a rule"
-    return (f.__name__.replace('_',' '), *(o.strip() for o in f.__doc__.split('→')))
+    return (f.__name__.replace('_',' '), *(' '.join(o.split()) for o in f.__doc__.split('→')))
 
 def probe_sentence(
     r:Run,
@@ -251,7 +262,7 @@ def probe_sentence(
     says = {1:'better than', 0:'nothing gained over', -1:'worse than'}[r.lift]
     return f'{r.probe} {was:.0%} → {r.score:.0%} ± {r.se:.0%}: {says} {who}'
 
-# %% ../nbs/51_health.ipynb #0b6aa78a
+# %% ../nbs/51_health.ipynb #f5299732
 def health_sentence(
     log:list,  # rows of `Health`, as in `learn.health_log`
 )->str: # 'state: figures; probe; remedy'

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['untouched', 'binomial_se', 'Probe', 'KNNProbe', 'LinearProbe']
 
-# %% ../nbs/50_probes.ipynb #d145f6f8
+# %% ../nbs/50_probes.ipynb #857d7669
 from .embed import *
 from .evaluate import *
 from .learner import *
 from fastai.basics import *
 
-# %% ../nbs/50_probes.ipynb #c3b926e9
+# %% ../nbs/50_probes.ipynb #990bffc1
 @contextmanager
 def untouched(
     m,            # a module
@@ -25,7 +25,7 @@ def untouched(
     finally:
         for o,t in modes: o.training = t
 
-# %% ../nbs/50_probes.ipynb #f95ebc14
+# %% ../nbs/50_probes.ipynb #64212af2
 def binomial_se(
     p:float,  # accuracy, 0…1
     m:int,    # clips it was found on
@@ -33,22 +33,22 @@ def binomial_se(
     "Standard error of an accuracy"
     return math.sqrt(max(p*(1-p), 1/m)/m) if p==p and m else 0.
 
-# %% ../nbs/50_probes.ipynb #d66c448e
+# %% ../nbs/50_probes.ipynb #1785d408
 def _some(n, max_n, seed): return np.random.default_rng(seed).permutation(n)[:max_n].tolist()
 
 def _labelled(dls, ds, max_n, seed):
     "Log-mels and labels of up to `max_n` clips of data set `ds`"
     items = L(ds.items)[_some(len(ds.items), max_n, seed)]
     bs = list(dls.test_dl(items, with_labels=True, bs=64, num_workers=0))
-    if len(bs[0])<2: raise ValueError('the probe needs labels: give it labelled DataLoaders, '
-                                      'or (files, labels) to learn from and to test on')
+    if len(bs[0])<2:
+        raise ValueError('the probe needs labels: give it labelled DataLoaders, or (files, labels) to learn from and test on')
     return torch.cat([b[0].as_subclass(Tensor).cpu() for b in bs]),np.concatenate([b[1].cpu().numpy() for b in bs])
 
 def _busy(learn): return hasattr(learn, 'lr_finder') or hasattr(learn, 'gather_preds')       # no epochs there
 
-# %% ../nbs/50_probes.ipynb #12e336b4
+# %% ../nbs/50_probes.ipynb #1c391834
 class Probe(Callback):
-    "Base of probes: a column of accuracies, 0…1, by `score` on embeddings of labelled clips; training goes on as without it"
+    "Base of probes: a column of accuracies, 0…1, by `score` on embeddings of labelled clips; training isn't disturbed"
     order,column = Recorder.order+1,'probe'
     value = untrained = math.nan  # accuracy now, and before any training
     clips,held = 0,None           # how many it is tested on; what was read
@@ -81,13 +81,14 @@ class Probe(Callback):
     def after_fit(self): self.held = None
     def __getstate__(self): return {k:v for k,v in self.__dict__.items() if k!='held'}   # what was read isn't exported
 
-# %% ../nbs/50_probes.ipynb #a66e6de4
+# %% ../nbs/50_probes.ipynb #39cfff8e
 @patch
 def _data(self:Probe):
     "Log-mels and labels to learn from, and to test on"
     dls = ifnone(self.train, self.dls)
     if isinstance(dls, DataLoaders):
-        res = [_labelled(dls, o, self.max_n, self.seed) for o in ((dls.train_ds,dls.valid_ds) if self.test is None else (dls.train_ds,))]
+        sets = [dls.train_ds,dls.valid_ds] if self.test is None else [dls.train_ds]
+        res = [_labelled(dls, o, self.max_n, self.seed) for o in sets]
     elif self.test is None: raise ValueError(f'{self.name}: test is missing: give (files, labels) for it, too')
     else: res = [self._read(*dls)]
     return res if self.test is None else [*res,self._read(*self.test)]
@@ -113,7 +114,7 @@ def row(self:Probe)->dict: # the column, `_n` clips of the test, `_untrained` ac
     "What `Health` writes down"
     return {self.column:self.value, f'{self.column}_n':self.clips, f'{self.column}_untrained':self.untrained}
 
-# %% ../nbs/50_probes.ipynb #9469934b
+# %% ../nbs/50_probes.ipynb #f6920468
 class KNNProbe(Probe):
     "Column 'knn': accuracy of the `k` nearest neighbours by cosine, see `knn_probe`"
     column,k = 'knn',10
