@@ -16,8 +16,11 @@ from .pack import *
 from .embed import *
 from .evaluate import *
 from .supervised import *
+from .search import *
 from .callback import *
 from .learner import *
+from .probes import *
+from .probes import *
 from .health import *
 from .interpret import *
 from .report import *
