@@ -12,6 +12,7 @@ from .model import *
 from .data import *
 from .pack import *
 from .embed import *
+from .search import *
 from .evaluate import *
 from .supervised import *
 from .callback import *

@@ -155,7 +155,8 @@ def _embed(encoder, clips, plan, batches, level, head, errors, n_workers, show):
     front,dev = encoder.front,next(iter(encoder.parameters()), tensor(0.)).device
     new = lambda: _Pool(encoder, head) if level=='clip' else _Keep(encoder, level)
     acc,bad = {},{}
-    for batch in progress_bar(_ahead(clips, front, plan, batches, n_workers), total=len(batches), display=show, leave=False):
+    it = _ahead(clips, front, plan, batches, n_workers)
+    for batch in progress_bar(it, total=len(batches), leave=False) if show else it:
         for i,w,_ in batch:
             if isinstance(w, Exception):
                 if errors=='raise': raise w
