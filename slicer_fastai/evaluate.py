@@ -104,35 +104,48 @@ def _folds(y, groups, k=5):
     return [v for _,v in StratifiedKFold(k).split(y, y)] if k>1 else []
 
 class Ridge:
-    "A ridge classifier on standardised embeddings, its regularisation chosen by `valid` or by cross-validation"
+    "Ridge regression on standardised embeddings, its regularisation chosen by `valid` or by cross-validation: a classifier, or for `numbers`"
     def __init__(self,
         x:np.ndarray,   # embeddings (n, d)
-        y,              # labels, one each; or indicators (n, c): several labels a clip
+        y,              # labels, one each; or indicators (n, c): several labels a clip; or numbers (n, c)
         groups=None,    # of the clips: speakers, recordings …, that cross-validation keeps together
         valid=None,     # (embeddings, labels) to choose on instead
         alphas=(1e-6,1e-5,3e-5,1e-4,3e-4,1e-3), # to choose from, as shares of the squared norm of all embeddings
+        numbers:bool=False, # `y` are numbers
     ):
-        self.mean,self.std,y = x.mean(0, dtype=float),x.std(0, dtype=float),np.asarray(y)
+        self.mean,self.std,self.y = x.mean(0, dtype=float),x.std(0, dtype=float),np.asarray(y)
         self.std[self.std<1e-8] = 1.
-        z,self.multi = self.turn(x),y.ndim==2
-        self.vocab = np.arange(y.shape[1]) if self.multi else np.unique(y)
-        hot = y.astype(float) if self.multi else (y[:,None]==self.vocab).astype(float)
-        scale = (z*z).sum(); alphas = [a*scale for a in alphas]
-        self.cv = self._scores(z, hot, y, groups, valid, alphas)
+        self.z,self.multi,self.numbers = self.turn(x),self.y.ndim==2 and not numbers,numbers
+        self.vocab = np.unique(self.y) if self.y.ndim==1 and not numbers else np.arange(self.y[0].size)
+        self.hot = self.y.reshape(len(x), -1).astype(float) if self.multi or numbers else (self.y[:,None]==self.vocab).astype(float)
+        self.folds,scale = (None,(self.z**2).sum())
+        alphas = [a*scale for a in alphas]
+        self.cv = self._try(groups, valid, alphas) if len(alphas)>1 else []
         best = int(np.argmax(self.cv)) if len(self.cv) else len(alphas)//2
-        self.alpha,(self.w,self.b) = alphas[best]/scale,next(_ridges(z, hot, alphas[best:best+1]))
+        self.alpha,self.used,(self.w,self.b) = alphas[best]/scale,alphas[best],next(_ridges(self.z, self.hot, alphas[best:best+1]))
 
     def turn(self, x): return (np.asarray(x, float)-self.mean)/self.std
     def scores(self, x): return self.turn(x)@self.w+self.b          # (n, c)
     def __call__(self, x): return self.vocab[self.scores(x).argmax(1)]
 
-    def _scores(self, z, hot, y, groups, valid, alphas):
+    def rate(self, s, y):
+        "How good scores are: accuracy, mean average precision, or minus the squared error"
+        return -np.square(s-y.reshape(s.shape)).mean() if self.numbers else mean_ap(y, s) if self.multi else np.mean(self.vocab[s.argmax(1)]==y)
+
+    def _try(self, groups, valid, alphas):
         "How good each regularisation is; empty where that cannot be said"
-        if len(alphas)==1: return []
-        rate = lambda w,b,v,t: mean_ap(t, v@w+b) if self.multi else np.mean(self.vocab[(v@w+b).argmax(1)]==t)
-        if valid is not None: return [rate(w, b, self.turn(valid[0]), np.asarray(valid[1])) for w,b in _ridges(z, hot, alphas)]
-        folds = _folds(np.zeros(len(y)) if self.multi else y, groups)
-        return np.mean([[rate(w, b, z[v], y[v]) for w,b in _ridges(np.delete(z, v, 0), np.delete(hot, v, 0), alphas)] for v in folds], 0) if folds else []
+        if valid is not None: return [self.rate(self.turn(valid[0])@w+b, np.asarray(valid[1])) for w,b in _ridges(self.z, self.hot, alphas)]
+        self.folds = _folds(np.zeros(len(self.y)) if self.multi or self.numbers else self.y, groups)
+        return np.mean([[self.rate(s, self.y[v]) for s in self.left_out(v, alphas)] for v in self.folds], 0) if self.folds else []
+
+    def left_out(self, v, alphas): return [self.z[v]@w+b for w,b in _ridges(np.delete(self.z, v, 0), np.delete(self.hot, v, 0), alphas)]
+
+    def held_out(self):
+        "Scores (n, c) of each training clip by a model that hasn't seen it; None with too few clips"
+        if not self.folds: return None
+        res = np.zeros_like(self.hot)
+        for v in self.folds: res[v] = self.left_out(v, [self.used])[0]
+        return res
 
 def mean_ap(
     y:np.ndarray,       # indicators (n, c)
