@@ -210,9 +210,9 @@ def _gather(res, level, encoder, head):
 
 @patch
 @delegates(embed, but=['encoder'])
-def embed(self:AudioEncoder, items, **kwargs):
+def embed(self:AudioEncoder, items, level='clip', **kwargs):
     "Embed recordings, see `embed`"
-    return globals()['embed'](self, items, **kwargs)
+    return globals()['embed'](self, items, level, **kwargs)
 
 # %% ../nbs/30_embed.ipynb #c1a00021
 def project(
