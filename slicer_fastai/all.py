@@ -14,6 +14,7 @@ from .model import *
 from .data import *
 from .pack import *
 from .embed import *
+from .search import *
 from .evaluate import *
 from .supervised import *
 from .search import *

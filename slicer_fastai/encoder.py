@@ -224,3 +224,18 @@ def from_pretrained(cls:AudioEncoder,
     res = cls(**cfg, front=front, **kwargs)
     load_model(res, str(path/'model.safetensors'))
     return res.eval()
+
+# %% ../nbs/11_encoder.ipynb #a08cd6cd
+@patch
+def untrained(self:AudioEncoder,
+    seed:int=0,  # of the weights; the random numbers of what follows stay as they were
+)->AudioEncoder: # in eval mode
+    "A twin with new weights"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if isinstance(self.arch, str): res = AudioEncoder(self.arch, in_chans=self.in_chans, front=self.front, layers=self.layers, pool=self.pool, **self.kwargs)
+        else:
+            res = deepcopy(self)
+            for m in res.body.modules(): getattr(m, 'reset_parameters', noop)()
+    res.norm.load_state_dict(self.norm.state_dict())
+    return res.to(next(iter(self.parameters()), tensor(0.)).device).eval()

@@ -61,16 +61,24 @@ def read(self:FrontEnd,
     return AudioTensor(torch.from_numpy(pad_to(x, self.n_samples, self.pad))[None], sr=self.sr)
 
 @patch
+def starts(self:FrontEnd,
+    n:int,     # samples of a wave at rate `sr`
+    hop=None,  # seconds from window to window; default: side by side
+)->list: # first sample of each window
+    "Where the windows of a wave begin: the last one flush with its end; a rest of under a quarter of a window is left out"
+    if hop is not None and not hop>0: raise ValueError(f'hop={hop}: seconds, more than 0')
+    m,step = self.n_samples,self.n_samples if hop is None else max(1, round(hop*self.sr))
+    res = [*range(0, max(n-m, 0)+1, step)]
+    return res+[n-m] if res[-1]+m+m//4<n else res
+
+@patch
 def windows(self:FrontEnd,
     x:np.ndarray,  # mono wave (samples,) at rate `sr`
     hop=None,      # seconds from window to window; default: side by side
 )->AudioTensor: # (n, 1, n_samples)
-    "A wave of any length as windows, the last one flush with its end; a rest of under a quarter of a window is left out"
-    n,step = self.n_samples,self.n_samples if hop is None else max(1, round(hop*self.sr))
-    x = pad_to(x, n, self.pad) if len(x)<n else x
-    starts = [*range(0, len(x)-n+1, step)]
-    if starts[-1]+n+n//4<len(x): starts.append(len(x)-n)
-    return AudioTensor(torch.from_numpy(np.stack([x[i:i+n] for i in starts]))[:,None], sr=self.sr)
+    "A wave of any length as windows, see `starts`"
+    n = self.n_samples
+    return AudioTensor(torch.from_numpy(np.stack([pad_to(x[i:i+n], n, self.pad) for i in self.starts(len(x), hop)]))[:,None], sr=self.sr)
 
 @patch
 def specs(self:FrontEnd,

@@ -1,0 +1,155 @@
+"Embedding: every kind of item, long files, broken files, and an index of recordings"
+import json, os, shutil, subprocess, sys
+from concurrent.futures import ThreadPoolExecutor
+import pytest, soundfile as sf
+from conftest import *
+
+@pytest.fixture(scope='module')
+def enc():
+    set_seed(0)
+    return AudioEncoder('audiontt', **encoder_kw).eval()
+
+def close(a, b, eps=1e-5): np.testing.assert_allclose(a, b, atol=eps)
+
+@pytest.mark.parametrize('bs', [1,3,32,500])
+@pytest.mark.parametrize('pool', ['max+mean','mean','max','mean+std'])
+def test_one_vector_whatever_the_batch(files, bs, pool):
+    set_seed(0); e = AudioEncoder('audiontt', pool=pool, layers='conv2 fc1 logmel', **encoder_kw).eval()
+    fs = files[:60:7]
+    alone = np.concatenate([e.embed(f) for f in fs])
+    close(e.embed(fs, bs=bs), alone); close(e.embed(fs[::-1], bs=bs, n_workers=3)[::-1], alone)
+
+def test_one_vector_whatever_the_kind(enc, files, tmp_path):
+    f = files[20]; x,sr = sf.read(f, dtype='float32'); want = enc.embed([f])
+    pack = pack_audio(f.parent, tmp_path/'pack', n_workers=1)
+    df = pd.DataFrame(dict(n=[1], name=[f.name]))
+    items = [str(f), f, [str(f)], L(f), x, torch.from_numpy(x), torch.from_numpy(x)[None], AudioTensor(torch.from_numpy(x)[None], sr=sr), [x], x[None,None],
+             (x*32768).astype(np.int16), x.astype(np.float64), dict(array=x, sampling_rate=sr), [p for p in pack if str(p)==f.name]]
+    for o in items: close(enc.embed(o, sr=sr), want)
+    close(enc.embed(df, fn_col='name', path=f.parent), want); close(enc.embed(df, fn_col=1, path=f.parent), want)
+    close(enc.embed(f.parent), enc.embed(pack), 1e-4); close(enc.embed(f.parent), enc.embed(tmp_path/'pack'), 1e-4)
+
+@pytest.mark.parametrize('rate,ch', [(8000,1),(44100,2),(48000,6),(22050,1)])
+def test_arrays_are_resampled_as_files_are(enc, tmp_path, rate, ch):
+    x = (np.random.default_rng(0).normal(size=(rate*3, ch))*.1).cumsum(0).astype(np.float32); x = .5*x/abs(x).max()
+    sf.write(tmp_path/'a.wav', x, rate, subtype='FLOAT')
+    close(enc.embed(x.T, sr=rate), enc.embed(tmp_path/'a.wav'))
+    assert not np.allclose(enc.embed(x.T, sr=rate), enc.embed(x.T, sr=16000), atol=1e-3)
+
+@pytest.mark.parametrize('ext', ['wav','flac','ogg','mp3'])
+def test_pieces_of_a_long_file_are_those_of_the_whole(enc, tmp_path, ext):
+    "Cut at block borders, at another rate: what `windows` makes of the whole wave"
+    x = (np.random.default_rng(0).normal(size=44100*70)*.1).cumsum(); x = (.5*x/abs(x).max()).astype(np.float32)
+    sf.write(f := tmp_path/f'a.{ext}', x, 44100)
+    whole = enc.front.windows(read_window(f, None))
+    with torch.no_grad(): want = enc(enc.front(whole)).numpy()
+    close(enc.embed(f, level='window')[0], want, 1e-3); close(enc.embed([f, f], level='window', bs=7)[1], want, 1e-3)
+
+@pytest.mark.parametrize('hop', [.1,.5,2.])
+def test_hop(enc, files, hop):
+    x = read_window(files[3], None)
+    w = enc.embed(x, sr=16000, level='window', hop=hop)[0]
+    assert len(w)==len(enc.front.starts(len(x), hop))
+    with torch.no_grad(): close(w, enc(enc.front(enc.front.windows(x, hop=hop))).numpy())
+    with pytest.raises(ValueError, match='hop'): enc.embed(x, sr=16000, hop=0)
+
+@pytest.mark.parametrize('n', [1,100,15199,15200,15201,19000,19001,30400])
+def test_any_length(enc, n):
+    x = np.random.default_rng(0).normal(size=n).astype(np.float32)*.1
+    assert np.isfinite(enc.embed(x, sr=16000)).all()
+    assert len(enc.embed(x, sr=16000, level='window')[0])==(1 if n<=19000 else 2)
+    assert len(enc.embed(x, sr=16000, level='frame')[0])==12*(1 if n<=19000 else 2)
+
+def test_broken_items(enc, files, tmp_path):
+    (tmp_path/'b.wav').write_text('no sound'); sf.write(tmp_path/'n.wav', np.full(40000, np.nan, np.float32), 16000, subtype='FLOAT')
+    cut = tmp_path/'cut.wav'; cut.write_bytes(Path(files[0]).read_bytes()[:44])
+    items = [files[0], tmp_path/'b.wav', files[1], tmp_path/'n.wav', tmp_path/'none.wav', cut, files[2]]
+    with pytest.raises(AudioReadError, match='b.wav'): enc.embed(items)
+    with pytest.raises(AudioReadError, match='n.wav'): enc.embed([files[0], tmp_path/'n.wav'])
+    with pytest.warns(UserWarning, match='4 of 7.*b.wav'): e = enc.embed(items, errors='skip')
+    close(e[[0,2,6]], enc.embed(files[:3])); assert np.isnan(e[[1,3,4,5]]).all()
+    with pytest.warns(UserWarning): w = enc.embed(items, level='window', errors='skip')
+    assert [len(o)>0 for o in w]==[True,False,True,False,False,False,True]
+    with pytest.raises(AudioReadError): enc.embed([tmp_path/'b.wav'], errors='skip')
+    with pytest.raises(AudioReadError, match='item 1.*NaN'): enc.embed([np.ones(20000), np.full(20000, np.nan)], sr=16000)
+
+def test_wrong_questions(enc):
+    x = np.zeros(16000)
+    for kw,why in [(dict(level='word'),'level='), (dict(errors='log'),'errors='), (dict(sr=None),'sr=')]:
+        with pytest.raises(ValueError, match=why): enc.embed(x, **{'sr':16000, **kw})
+    with pytest.raises(ValueError, match='channels'): enc.embed(np.zeros((16000,2)), sr=16000)
+    with pytest.raises(ValueError, match='no items'): enc.embed([])
+
+def test_mode_and_files_are_given_back(files):
+    e = AudioEncoder('audiontt', **encoder_kw).train()
+    n = len(os.listdir('/proc/self/fd')) if Path('/proc/self/fd').exists() else 0
+    e.embed(files[:20])
+    assert e.training
+    if n: assert len(os.listdir('/proc/self/fd'))<=n+1
+
+def test_long_files_need_little_memory(tmp_path):
+    "Twenty minutes at 44.1 kHz in stereo are 404 MB as floats: less than a quarter of it above ten seconds' need"
+    code = '''
+import sys, resource; from slicer_fastai.all import *
+torch.set_num_threads(1); enc = AudioEncoder('audiontt', d=32, width=8)
+enc.embed(np.ones((2,441000), np.float32)*.1, sr=44100); a = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+import soundfile as sf
+with sf.SoundFile(sys.argv[1], 'w', 44100, 2) as f:
+    for _ in range(120): f.write(np.random.default_rng(0).normal(size=(441000,2)).astype(np.float32)*.1)
+enc.embed(sys.argv[1]); print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss-a)/1024)
+'''
+    r = subprocess.run([sys.executable, '-W', 'ignore', '-c', code, str(tmp_path/'l.wav')], capture_output=True, text=True)
+    assert float(r.stdout.split()[-1])<100, r.stderr
+
+@pytest.fixture(scope='module')
+def index(enc, sounds): return enc.index(sounds, labels=parent_label)
+
+def test_index_rows_say_where(index, enc, files):
+    "The window that a row names, read again, has the row's vector"
+    for i in np.random.default_rng(0).permutation(len(index))[:10]:
+        r = index.table.iloc[i]
+        x = pad_to(read_window(r.file, r.seconds, start=r.start), enc.front.n_samples)
+        close(enc.embed(x, sr=16000)[0], index.vectors[i], 1e-3)
+
+def test_search(index, files, enc):
+    r = index.search(str(files[5]), k=7)
+    assert len(r)==7 and r.file.nunique()==7 and str(files[5]) not in r.file.tolist() and (np.diff(r.score)<=0).all()
+    assert index.search(read_window(files[5], None), sr=16000, k=1).file[0]==str(files[5])
+    assert len(index.search(files[5], k=200, per_file=False))>len(index.files)
+    assert '<audio' in r._repr_html_() and type(r) is type(index.table)
+    x = read_window(files[5], None); n = 15200
+    if len(x)>2*n: assert index.search(x[n:2*n], sr=16000, k=1).start[0]==pytest.approx(.95)
+    with pytest.raises(ValueError, match='label'): index.search_by_label('unheard of')
+    assert len(index.search_by_label('drum' if 'drum' in index.labels else index.labels[0], others=False))==5
+    with pytest.raises(ValueError, match='empty'): SoundIndex(enc).search(files[0])
+
+def test_html_is_escaped(index):
+    r = index.search(index.files[0], k=1).assign(file='<script>x</script>.wav')
+    assert '<script>' not in r._repr_html_()
+
+def test_only_what_is_new_is_embedded(enc, files, tmp_path, monkeypatch):
+    for f in files[:5]: shutil.copy(f, tmp_path/f.name)
+    ix,seen = enc.index(tmp_path),[]
+    import slicer_fastai.search as s
+    real = s.embed; monkeypatch.setattr(s, 'embed', lambda e, items, *a, **k: seen.extend(items) or real(e, items, *a, **k))
+    ix.add(tmp_path); assert not seen
+    shutil.copy(files[6], tmp_path/'new.wav'); ix.add(tmp_path); assert [o.name for o in seen]==['new.wav']
+    (tmp_path/'bad.wav').write_text('x')
+    with pytest.warns(UserWarning, match='bad.wav'):
+        shutil.copy(files[7], tmp_path/'new2.wav'); ix.add(tmp_path)
+    assert len(ix.files)==7 and set(ix.of)==set(range(7))
+
+def test_index_saved(index, tmp_path, files):
+    back = SoundIndex.load(index.save(tmp_path/'i'))
+    assert back.search(files[1]).equals(index.search(files[1])) and back.stamps==index.stamps
+    assert not [o for o in (tmp_path/'i').rglob('*') if o.suffix in ('.pkl','.npy','.pt')]
+    back.remove(files[:10]).save(tmp_path/'i')
+    assert len(SoundIndex.load(tmp_path/'i').files)==len(index.files)-10 and len(list((tmp_path/'i').glob('vectors*')))==1
+    j = json.loads((tmp_path/'i/index.json').read_text()); j['files'] = j['files'][:3]; (tmp_path/'i/index.json').write_text(json.dumps(j))
+    with pytest.raises(AudioReadError, match='damaged'): SoundIndex.load(tmp_path/'i')
+
+def test_index_of_arrays_and_clips(enc):
+    xs = [np.random.default_rng(i).normal(size=20000+i*9000).astype(np.float32)*.1 for i in range(4)]
+    ix = enc.index(xs, level='clip', sr=16000)
+    assert len(ix)==4 and ix.search(xs[2], sr=16000, k=1).file[0]=='item 2'
+    assert ix.clusters(2).cluster.nunique()==2

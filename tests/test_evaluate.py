@@ -1,0 +1,87 @@
+"Probes, few-shot curves and comparisons"
+import pickle
+import pytest
+from conftest import *
+from sklearn.linear_model import RidgeClassifier
+from sklearn.metrics import balanced_accuracy_score, f1_score, confusion_matrix
+
+def blobs(n=90, d=20, c=3, noise=2., seed=0):
+    rng = np.random.default_rng(seed); y = np.arange(n)%c
+    return rng.normal(size=(c,d))[y]*1.+rng.normal(size=(n,d))*noise, np.array(list('abcdefgh'))[y], np.arange(n)//6
+
+@pytest.fixture
+def sets():
+    x,y,g = blobs(); i = np.random.default_rng(1).permutation(15)<10
+    tr = i[g]
+    return (x[tr],y[tr],g[tr]),(x[~tr],y[~tr],g[~tr])
+
+@pytest.mark.parametrize('a', [1e-6,1e-4,1e-2])
+def test_ridge_is_scikit_learns(sets, a):
+    (x,y,_),(xt,_,_) = sets
+    for x_,xt_ in ((x,xt),(np.tile(x,(1,9))[:,:150]+np.random.default_rng(0).normal(size=(len(x),150)),np.random.default_rng(1).normal(size=(7,150)))):
+        r = Ridge(x_, y, alphas=[a]); z = r.turn(x_)
+        np.testing.assert_array_equal(r(xt_), RidgeClassifier(alpha=a*(z*z).sum()).fit(z, y).predict(r.turn(xt_)))
+
+def test_result_is_a_float_and_more(sets):
+    r = linear_probe(None, *sets)
+    assert isinstance(r, float) and r==float(r) and round(r, 2)==round(float(r), 2) and pd.DataFrame([dict(a=r)]).a.dtype==float
+    assert r.accuracy==np.mean(r.y==r.pred) and r.alpha in (1e-6,1e-5,3e-5,1e-4,3e-4,1e-3)
+    assert r.balanced==pytest.approx(balanced_accuracy_score(r.y, r.pred)) and r.macro_f1==pytest.approx(f1_score(r.y, r.pred, average='macro'))
+    np.testing.assert_array_equal(r.confusion, confusion_matrix(r.y, r.pred))
+    lo,hi = r.interval(); assert lo<r<hi
+    assert r.plot() is not None and set(r.per_class.index)==set('abc')
+    for o in (pickle.loads(pickle.dumps(r)), deepcopy(r)): assert o==r and o.alpha==r.alpha and o.interval()==r.interval()
+    with pytest.raises(AttributeError): r.nonsense
+
+def test_intervals_respect_groups():
+    "Ten clips a speaker, all right or all wrong: ten speakers, not a hundred clips"
+    y = np.zeros(100, int); p = np.repeat([0,1]*5, 10)
+    w = lambda r: r.interval()[1]-r.interval()[0]
+    assert w(ProbeResult(y, p, groups=np.arange(100)//10))>2*w(ProbeResult(y, p))
+
+def test_paired_difference_is_narrower(sets):
+    rng = np.random.default_rng(0); y = rng.integers(0, 3, 300); p = np.where(rng.random(300)<.6, y, (y+1)%3); q = p.copy(); fix = np.flatnonzero(p!=y)[:10]; q[fix] = y[fix]
+    a,b = ProbeResult(y, p),ProbeResult(y, q)
+    d,lo,hi = b.minus(a)
+    assert d==pytest.approx(10/300) and 0<lo<d<hi and a.interval()[1]>b.interval()[0]
+    with pytest.raises(ValueError, match='same clips'): a.minus(ProbeResult(y[::-1], p))
+
+def test_test_clips_choose_nothing(sets):
+    tr,te = sets
+    assert linear_probe(None, tr, te).alpha==linear_probe(None, tr, (te[0][::-1],te[1])).alpha
+    assert linear_probe(None, tr, te, valid=te[:2]).alpha==linear_probe(None, tr, (te[0][::-1],te[1]), valid=te[:2]).alpha
+
+def test_knn_and_embeddings_or_files(files):
+    enc = AudioEncoder('audiontt', **encoder_kw).eval(); y = np.array(files.map(parent_label)); e = enc.embed(files)
+    tr,te = np.arange(0, 108, 2),np.arange(1, 108, 2)
+    for f in (linear_probe, knn_probe):
+        a = f(enc, ([files[i] for i in tr],y[tr]), ([files[i] for i in te],y[te])); b = f(None, (e[tr],y[tr]), (e[te],y[te]))
+        assert abs(a-b)<.04 and a>1/18
+
+def test_several_labels(sets):
+    (x,y,g),(xt,yt,gt) = sets
+    hot = lambda y: np.stack([y=='a', y=='b', (y=='a')|(y=='c'), np.zeros(len(y), bool)], 1).astype(int)
+    r = linear_probe(None, (x,hot(y),g), (xt,hot(yt),gt))
+    assert isinstance(r, float) and .4<r<=1 and np.isnan(r.per_class.ap[3]) and r.interval()[0]<=r<=r.interval()[1]
+
+@pytest.mark.parametrize('n,want', [(1,3),(4,12),('all',60),(1000,60)])
+def test_draw_shots(sets, n, want):
+    y = sets[0][1]; i = draw_shots(y, n, 3)
+    assert len(i)==len(set(i))==want and set(y[i])=={'a','b','c'}
+    np.testing.assert_array_equal(i, draw_shots(y, n, 3))
+
+def test_few_shot(sets):
+    r = few_shot(None, *sets, shots=(1,5,'all'), seeds=2)
+    assert len(r.table)==5 and r.mean()['mean'].shape==(1,3) and r.mean()['mean'].iloc[0]['all']>1/3 and r.plot() is not None
+    assert 'encoder' in repr(r) and '<table' in r._repr_html_()
+
+def test_compare_encoders(files, tmp_path):
+    enc = AudioEncoder('audiontt', **encoder_kw).eval()
+    df = pd.DataFrame(dict(path=files.map(str), label=files.map(parent_label), group=[i//3 for i in range(108)], split=['train','test','train']*36))
+    df.to_csv(tmp_path/'t.csv', index=False)
+    c = compare_encoders({'mine':enc, 'own':lambda fs: np.random.default_rng(0).normal(size=(len(fs),4))}, {'kinds':tmp_path/'t.csv'})
+    assert list(c.results)==['mine','own','untrained','mean + std of log-mels'] and c.scores.loc['mine','kinds']>c.scores.loc['own','kinds']
+    d = c.differences(); assert len(d)==3 and (d.low<=d.points).all() and (d.points<=d.high).all() and c.plot() is not None
+
+def test_untrained_twin_draws_no_numbers():
+    e = AudioEncoder('audiontt', **encoder_kw); set_seed(1); a = torch.rand(1); set_seed(1); e.untrained(); assert torch.rand(1)==a

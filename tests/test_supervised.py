@@ -1,0 +1,77 @@
+"Learning from labels: where it begins, what is heard, what comes back"
+import pytest
+from conftest import *
+
+@pytest.fixture(scope='module')
+def enc():
+    set_seed(0); return AudioEncoder('audiontt', **encoder_kw).eval()
+
+@pytest.fixture
+def labelled(files, tmp_path): return SlicerDataLoaders.from_lists(tmp_path, files, files.map(parent_label), valid_pct=.4, bs=16, num_workers=0, device='cpu')
+
+def quiet(l, f, *a, **k):
+    with l.no_bar(), l.no_logging(): return f(*a, **k)
+
+def probe_of(enc, dls): return linear_probe(enc, *[tuple(zip(*ds.items)) for ds in (dls.train_ds, dls.valid_ds)])
+
+def test_it_begins_as_the_linear_probe(enc, labelled):
+    l = audio_learner(labelled, enc)
+    assert quiet(l, l.validate)[1]==pytest.approx(probe_of(enc, labelled), abs=.03)
+    assert quiet(audio_learner(labelled, enc, probe=False), audio_learner(labelled, enc, probe=False).validate)[1]<probe_of(enc, labelled)
+
+def test_scaled_to_logits(enc, labelled):
+    "Cross-entropy under that of guessing: ridge scores alone would be nearly uniform"
+    l = audio_learner(labelled, enc)
+    assert quiet(l, l.validate)[0]<math.log(18)
+
+def test_statistics_are_kept_and_copied(enc, labelled):
+    l = audio_learner(labelled, enc); quiet(l, l.fine_tune, 1)
+    a,b = dict(enc.named_buffers()),dict(l.encoder.named_buffers())
+    for k in a: assert torch.equal(a[k], b[k]), k
+    assert any(not torch.equal(p, q) for p,q in zip(enc.parameters(), l.encoder.parameters()))
+
+def test_scratch_trains_all(labelled):
+    l = audio_learner(labelled, AudioEncoder('audiontt', **encoder_kw), probe=False, keep_bn=False, train_bn=True); l.unfreeze(); quiet(l, l.fit, 1)
+    assert l.encoder.body.conv[0][1].num_batches_tracked>0
+
+def test_predict_hears_everything(enc, labelled):
+    l = audio_learner(labelled, enc); fn,_ = labelled.valid_ds.items[0]
+    p,_ = quiet(l, l.get_preds); d,i,q = l.predict(fn)
+    np.testing.assert_allclose(p[0], q, atol=1e-3)
+    assert d==labelled.vocab[int(i)] and q.sum()==pytest.approx(1, abs=1e-5)
+    x = read_window(fn, None)
+    for o in (str(fn), x, torch.from_numpy(x), AudioTensor(torch.from_numpy(x)[None], sr=16000)): np.testing.assert_allclose(l.predict(o, sr=16000)[2], q, atol=1e-4)
+    assert len(l.predict([fn]*3))==3 and len(l.predict(np.tile(x, 40), sr=16000)[2])==18
+    with pytest.raises(AudioReadError, match='nothing.wav'): l.predict('nothing.wav')
+    l.export(); np.testing.assert_allclose(load_learner(l.path/'export.pkl').predict(str(fn))[2], q, atol=1e-4)
+
+def test_a_broken_labelled_file(enc, files, tmp_path):
+    fs = list(files[::2][:40]); bad = tmp_path/'bad.wav'; bad.write_text('x'); fs[4] = bad
+    dls = SlicerDataLoaders.from_lists(tmp_path, fs, files[::2][:40].map(parent_label), valid_idx=range(1,40,2), bs=8, num_workers=0, device='cpu')
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore'); l = audio_learner(dls, enc); quiet(l, l.fine_tune, 1)
+
+def test_pack(enc, sounds, tmp_path):
+    pack = pack_audio(sounds, tmp_path/'p', labels=parent_label, n_workers=1)
+    dls = SlicerDataLoaders.from_pack(pack, bs=16, num_workers=0, device='cpu', valid_pct=.3)
+    l = audio_learner(dls, enc); quiet(l, l.fine_tune, 1)
+    p,_ = quiet(l, l.get_preds); clip = dls.valid_ds.items[0]
+    np.testing.assert_allclose(p[0], l.predict(clip)[2], atol=1e-3)
+
+@pytest.mark.parametrize('kind', ['tags','number'])
+def test_tags_and_numbers(enc, files, kind):
+    block,y = (MultiCategoryBlock(), lambda f: [parent_label(f), 'x'+parent_label(f)[0]]) if kind=='tags' else (RegressionBlock(), lambda f: float(len(parent_label(f))))
+    dls = SlicerDataLoaders.from_dblock(DataBlock((AudioSpecBlock(), block), get_y=y, splitter=RandomSplitter(seed=0)), files, bs=16, num_workers=0, device='cpu')
+    l = audio_learner(dls, enc); before = quiet(l, l.validate); quiet(l, l.fine_tune, 1)
+    if kind=='tags': assert before[2]>.2 and len(l.predict(files[0])[0])>0 and l.result()>.2
+    else: assert before[1]<np.std([y(f) for f in files])*1.2 and np.isfinite(float(l.predict(files[0])[1]))
+
+def test_augment_and_results(enc, labelled):
+    l = audio_learner(labelled, enc, augment=True); quiet(l, l.fine_tune, 1)
+    r = quiet(l, l.result); assert isinstance(r, float) and r.plot() is not None
+    quiet(l, l.show_results, max_n=2)
+
+def test_spec_augment_masks_bands(labelled, enc):
+    l = audio_learner(labelled, enc); x = labelled.train.one_batch()[0]
+    l.xb,cb = (x,),SpecAugment(.5, .5); cb.learn = l; cb.before_batch()
+    m = (l.xb[0]!=x)[:,0]; assert .1<m.float().mean()<.7 and not torch.equal(m[0], m[1])
