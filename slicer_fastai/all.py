@@ -8,6 +8,7 @@ from .sounds import *
 from .augment import *
 from .perturb import *
 from .views import *
+from .layout import *
 from .encoder import *
 from .loss import *
 from .model import *
