@@ -72,6 +72,7 @@ class SlicerDataLoaders(DataLoaders):
         bs:int=64,               # batch size
         num_workers:int=None,    # worker processes; default as fastai
         device=None,             # default as fastai
+        windows:int=None,        # windows of each file, see `AudioSpecBlock`; default: 2 without labels, 1 with
         **kwargs
     ):
         "From a list of files, and of labels if there are any"
@@ -79,7 +80,7 @@ class SlicerDataLoaders(DataLoaders):
         if labels is not None and len(labels)!=len(files): raise ValueError(f'{len(files)} files but {len(labels)} labels: give one label each')
         splits,bs = split_clips(len(files), bs, valid_pct, seed, valid_idx)
         if kwargs.get('skip', True): splits = [_readable_first(files, s) for s in splits]
-        block,kw = AudioSpecBlock(**kwargs),dict(path=path, bs=bs, num_workers=num_workers, device=device)
+        block,kw = AudioSpecBlock(windows=ifnone(windows, 2 if labels is None else 1), **kwargs),dict(path=path, bs=bs, num_workers=num_workers, device=device)
         if labels is None: return cls.from_dblock(DataBlock(block, splitter=lambda o: splits), files, **kw)
         blocks = block,CategoryBlock(vocab=sorted({labels[i] for i in splits[0]}))
         return cls.from_dblock(DataBlock(blocks, splitter=lambda o: splits, getters=[ItemGetter(0), ItemGetter(1)]), L(zip(files, labels)), **kw)

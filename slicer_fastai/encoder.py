@@ -29,7 +29,7 @@ class AudioNTT(Module):
         drop:float=0.3,    # dropout between the two linear layers
         **kwargs           # what timm passes to every model; not needed here
     ):
-        self.num_features,self.min_frames,self.read_layers,self.frame_layout = d,8,('fc1',),'b t c'
+        self.num_features,self.min_frames,self.read_layers,self.frame_layout = d,8,('conv2','conv3','fc1','logmel'),'b t c'
         self.conv = nn.Sequential(conv_block(in_chans, width), conv_block(width, width), conv_block(width, width))
         self.fc = nn.Sequential(nn.Linear(width*(n_mels//8), d), nn.ReLU(), nn.Dropout(drop), nn.Linear(d, d), nn.ReLU())
 
@@ -90,8 +90,8 @@ class AudioEncoder(Module):
         pretrained:bool=False,  # timm's weights for `arch`
         in_chans:int=1,         # channels of the input
         front:FrontEnd=None,    # from a file to the input, kept with the weights; default: `FrontEnd()`
-        layers=None,            # layers that the embedding is read at, e.g. 'fc1' or 'conv3 fc1 logmel', see `layer_names`; default: measured
-        pool:str='max+mean',    # over time: 'max+mean' (their sum, SLICER), 'mean', 'max', or 'mean+std' (side by side)
+        layers=None,            # layers that the embedding is read at, see `layer_names`; default: several, as measured (SLICER: 'top')
+        pool:str='mean+std',    # over time: 'mean+std' (side by side), 'max+mean' (their sum, SLICER), 'mean', 'max'
         **kwargs                # to timm's `create_model`, e.g. `d=512` for audiontt
     ):
         if pool not in _pools: raise ValueError(f'pool={pool!r}: use one of {", ".join(_pools)}')
@@ -100,7 +100,7 @@ class AudioEncoder(Module):
         self.n_frames = self.front.n_frames                             # made for so many; others are a matter of `any_length`
         self.body = _create(arch, pretrained, in_chans, self.front.n_mels, self.front.n_frames, **kwargs) if isinstance(arch, str) else arch
         self.body.to(memory_format=torch.channels_last)                 # measured: 1.5-3 times faster convolutions on CPU
-        self.layers = tuple(layers.split() if isinstance(layers, str) else ifnone(layers, getattr(self.body, 'read_layers', ('top',))))
+        self.layers = tuple(layers.split() if isinstance(layers, str) else ifnone(layers, getattr(self.body, 'read_layers', ('top','logmel'))))
         self._probe()
 
     def _probe(self):
@@ -111,7 +111,8 @@ class AudioEncoder(Module):
         x = torch.zeros(2, self.in_chans, n_mels, n, device=next(iter(self.body.parameters()), tensor(0.)).device)
         with _undisturbed(self.body):
             self.any_length,self.top_features = True,self._top(x).shape[-1]
-            self.layer_names = (*self._named(x), 'logmel')
+            stages = len(self.body.feature_info) if hasattr(self.body, 'forward_intermediates') and hasattr(self.body, 'feature_info') else 0
+            self.layer_names = (*(f'stage{i+1}' for i in range(stages)), *self._named(x, ()), 'logmel')
             if bad := [o for o in self.layers if o not in self.layer_names]:
                 raise ValueError(f'layers: {bad[0]!r} is none of {", ".join(self.layer_names)}')
             self.any_length = all(self._takes(x, n) for n in (n*2+5, n//2+1))
@@ -124,9 +125,13 @@ class AudioEncoder(Module):
 
     def _top(self, x): return self.layout(getattr(self.body, 'forward_features', self.body)(x))
 
-    def _named(self, x):
-        "Layers that have names, as frames (B, T, ·)"
-        return self.body.forward_layers(x) if hasattr(self.body, 'forward_layers') else {'top':self._top(x)}
+    def _named(self, x, layers=None):
+        "Layers by their names, as frames (B, T, ·): what the network names itself, timm's stages, the last"
+        if hasattr(self.body, 'forward_layers'): return self.body.forward_layers(x)
+        stages = sorted(int(o[5:])-1 for o in ifnone(layers, self.layers) if o.startswith('stage'))
+        if not stages: return {'top':self._top(x)}
+        y,maps = self.body.forward_intermediates(x, indices=stages, output_fmt='NCHW')
+        return {**{f'stage{i+1}':m.mean(2).mT for i,m in zip(stages, maps)}, 'top':self.layout(y)}
 
     def _in_pieces(self, f, x):
         "`f` of spectrograms of any length, in pieces of the one length that the network takes, if it takes only that"
@@ -195,12 +200,17 @@ def save_pretrained(self:AudioEncoder,
     (path/'config.json').write_text(json.dumps(cfg, indent=1))
     return path
 
+def _shipped(path):
+    "Folder of an encoder that comes with the library, if that is what the name means"
+    own = Path(__file__).parent/'encoders'/str(path) if '__file__' in globals() else Path(path)
+    return own if not Path(path).exists() and own.is_dir() else Path(path)
+
 @patch(cls_method=True)
 def from_pretrained(cls:AudioEncoder,
-    path,  # a folder written by `save_pretrained`
+    path,  # a folder written by `save_pretrained`, or the name of one that comes with the library: 'slicer-small'
 )->AudioEncoder: # in eval mode
     "Read an encoder from a folder"
-    path = Path(path)
+    path = _shipped(path)
     for f in ('config.json','model.safetensors'):
         if not (path/f).exists(): raise FileNotFoundError(f'{path} holds no {f}: give a folder written by encoder.save_pretrained')
     cfg = json.loads((path/'config.json').read_text())

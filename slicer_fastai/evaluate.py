@@ -201,10 +201,13 @@ def knn_probe(
     groups=None,           # of the test clips, for the interval, if `test` doesn't hold them
     **kwargs               # to `embed`
 )->ProbeResult: # accuracy on `test`, a float, with all that the answers say
-    "Accuracy of the `k` nearest neighbours by cosine, weighted by nearness: no parameter to choose, seconds to run"
+    "Accuracy of the `k` nearest neighbours by cosine of standardised embeddings, weighted by nearness: no parameter to choose, seconds to run"
     from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
     (x,y,_),(xt,yt,g) = [_set(encoder, o, **kwargs) for o in (train,test)]
-    return ProbeResult(yt, KNeighborsClassifier(min(k, len(x)), metric='cosine', weights='distance').fit(x, y).predict(xt), ifnone(groups, g), k=k)
+    knn = make_pipeline(StandardScaler(), KNeighborsClassifier(min(k, len(x)), metric='cosine', weights='distance'))
+    return ProbeResult(yt, knn.fit(x, y).predict(xt), ifnone(groups, g), k=k)
 
 # %% ../nbs/31_evaluate.ipynb #e1a00012
 def draw_shots(

@@ -485,11 +485,6 @@ def plot_clusters(self:SlicerLearner,
     return pd.DataFrame(rows)
 
 # %% ../nbs/52_interpret.ipynb #69ff68ce
-def _cosine(a, b):
-    "Cosine similarities of rows: (len(a), len(b))"
-    unit = lambda z: z/np.linalg.norm(z, axis=1, keepdims=True).clip(1e-12)
-    return unit(a)@unit(b).T
-
 @patch
 def show_results(self:SlicerLearner,
     ds_idx:int=1,      # 1: validation set, 0: training set
@@ -501,7 +496,7 @@ def show_results(self:SlicerLearner,
 )->pd.DataFrame: # each clip's file, its neighbours' files and their cosine similarity
     "Clips and their nearest neighbours by the encoder"
     files = _readable(_files(self.dls[ds_idx].dataset)[:max_clips])
-    emb = self.embed(files); sim = _cosine(emb, emb); np.fill_diagonal(sim, 2)                 # itself first
+    emb = self.embed(files); sim = similarity(emb, emb); np.fill_diagonal(sim, 2)                 # itself first
     near = (-sim[:max_n]).argsort(1, kind='stable')[:,:k+1].tolist()
     title = lambda i,j: _short(files[j], 18)+('' if i==j else f' ({sim[i,j]:.2f})')
     axs = _axes(None, len(near), len(near[0]), figsize)
@@ -524,7 +519,7 @@ def neighbours(self:SlicerLearner,
 )->pd.DataFrame: # file and cosine similarity, the file itself first
     "The clips nearest to a file by the encoder, shown and playable"
     files,front = _clips(self.dls, max_clips) if files is None else L(files),self.encoder.front
-    sim = _cosine(self.embed([file]), self.embed(files) if emb is None else emb)[0]
+    sim = similarity(self.embed([file]), self.embed(files) if emb is None else emb)[0]
     idx = [int(i) for i in (-sim).argsort(kind='stable') if Path(files[i])!=Path(file)][:k]
     near,sims = [file,*files[idx]],[1.,*(round(float(sim[i]), 3) for i in idx)]
     axs = _axes(None, math.ceil(len(near)/ncols), min(ncols, len(near)), figsize)
