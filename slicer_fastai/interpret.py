@@ -163,7 +163,7 @@ def show_views(self:SlicerLearner,
 # %% ../nbs/52_interpret.ipynb #8d5934cc
 def _kmix(learn):
     km = get_model(learn.model).views.kmix
-    if km is None: raise ValueError("no k-mix among the views: make the learner with tfms='mixup crop kmix'")
+    if km is None: raise ValueError("no k-mix among the views: make the learner with tfms='kmix eq'")
     if not km.bank.count: raise ValueError('the bank of k-mix is empty: make the learner with SlicerLearner, or fit first')
     return km
 
