@@ -59,13 +59,13 @@ def measure(*args):
     return r
 
 def make_pack(path, n, secs=10, sr=16000):
-    "A pack of `n` clips whose store is a sparse file"
+    "A pack of `n` clips whose one shard is a sparse file"
     path.mkdir()
     names = [f'speaker{i%1000:04d}/recording_{i:08d}.wav'.encode() for i in range(n)]
-    meta = dict(sr=sr, sig=0, format=1, store='audio-00000000.i16', vocab=None, skipped=[])
+    meta = dict(sr=sr, sig='0', format=2, shards=['audio-0-000.i16'], vocab=None, skipped=[])
     np.savez(path/'index.npz', meta=np.frombuffer(json.dumps(meta).encode(), np.uint8), names=np.frombuffer(b''.join(names), np.uint8),
-             ends=np.cumsum([len(o) for o in names], dtype='<i8'), lengths=np.full(n, secs*sr, '<i8'), crcs=np.zeros(n, '<u4'))
-    with open(path/meta['store'], 'wb') as f: f.truncate(2*n*secs*sr)
+             ends=np.cumsum([len(o) for o in names], dtype='<i8'), lengths=np.full(n, secs*sr, '<i8'), crcs=np.zeros(n, '<u4'), clips=np.array([n]))
+    with open(path/meta['shards'][0], 'wb') as f: f.truncate(2*n*secs*sr)
 
 @call_parse
 def main(

@@ -1,6 +1,6 @@
 "Packed audio: the same windows as from files; resumed, verified, refused"
 from conftest import *
-import pickle, shutil, soundfile as sf
+import os, pickle, shutil, soundfile as sf
 
 @pytest.fixture
 def mixed(folder):
@@ -31,54 +31,118 @@ def test_clips_stand_for_files(mixed, pack):
             close(read_window(f, **kw), read_window(mixed/str(f), **kw), 1/32768)
     with pytest.raises(AudioReadError, match='sr=16000'): read_window(pack[0], sr=8000)
 
-def test_interrupted_packing_goes_on(mixed, tmp_path, monkeypatch):
-    "Stopped after any group, even with a torn journal and half a group in the store, the result is the same to the byte"
+@pytest.fixture
+def P(monkeypatch):
+    "The module, with four files in each shard"
     import slicer_fastai.pack as P
-    monkeypatch.setattr(P, '_groups', lambda sizes, n, mb=0: [(i, min(i+4, len(sizes))) for i in range(0, len(sizes), 4)])
+    monkeypatch.setattr(P, '_groups', lambda sizes: [(i, min(i+4, len(sizes))) for i in range(0, len(sizes), 4)])
     warnings.simplefilter('ignore')
+    return P
+
+def same(p, q):
+    "Equal to the byte, and nothing else in the folder"
+    assert [f.name for f in p.shards]==[f.name for f in q.shards] and [f.read_bytes() for f in p.shards]==[f.read_bytes() for f in q.shards]
+    assert (p.lengths==q.lengths).all() and (p.crcs==q.crcs).all() and list(map(str,p))==list(map(str,q))
+    assert sorted(o.name for o in p.path.iterdir())==sorted([*(o.name for o in p.shards),'index.npz'])
+
+def test_interrupted_packing_goes_on(mixed, tmp_path, monkeypatch, P):
+    "Stopped at any file, even with a torn shard beside the others, the result is the same to the byte; whole shards are not decoded again"
     ref,calls = pack_audio(mixed, tmp_path/'ref', n_workers=1),[]
-    def stop(fn, sr, real=P._pcm):
+    assert len(ref.shards)==4
+    def stop(f, fn, sr, real=P._append):
         calls.append(fn)
         if len(calls)==stop.at: raise KeyboardInterrupt
-        return real(fn, sr)
-    monkeypatch.setattr(P, '_pcm', stop)
+        return real(f, fn, sr)
+    monkeypatch.setattr(P, '_append', stop)
     for at in (2,6,11):
         d = tmp_path/f'stop{at}'; stop.at = at; calls.clear()
         with pytest.raises(KeyboardInterrupt): pack_audio(mixed, d, n_workers=0)
-        assert not (d/'index.npz').exists()
+        assert len(list(d.glob('*.i16')))==(at-1)//4 and not list(d.glob('*.tmp'))
         with pytest.raises(AudioReadError, match='interrupted'): AudioPack(d)
-        with open(d/'journal.txt','a') as f: f.write('[[123')
-        with open(next(d.glob('*.part')),'ab') as f: f.write(b'half a clip')
+        for f in ref.shards[(at-1)//4:]: (d/f'{f.name}.tmp').write_bytes(b'half a clip')
         calls.clear(); stop.at = -1
         p = pack_audio(mixed, d, n_workers=0)
         assert len(calls)==15-(at-1)//4*4
-        assert p.store.read_bytes()==ref.store.read_bytes() and (p.lengths==ref.lengths).all() and list(map(str,p))==list(map(str,ref))
-        assert sorted(o.name for o in d.iterdir())==sorted([p.store.name,'index.npz'])
+        same(p, ref)
 
-def test_changed_collection_is_not_resumed(mixed, tmp_path, monkeypatch):
+def test_killed(mixed, tmp_path, P):
+    "SIGKILL in the middle of a shard"
+    ref,d = pack_audio(mixed, tmp_path/'ref', n_workers=1),tmp_path/'p'
+    pid = os.fork()
+    if pid==0:
+        real,n = P._append,[]
+        def die(f, fn, sr):
+            res = real(f, fn, sr); n.append(1)
+            if len(n)==7: f.flush(); os.kill(os.getpid(), 9)
+            return res
+        P._append = die
+        try: pack_audio(mixed, d, n_workers=0)
+        finally: os._exit(0)
+    assert os.waitpid(pid, 0)[1]==9
+    assert len(list(d.glob('*.i16')))==1 and len(list(d.glob('*.i16.tmp')))==1
+    same(pack_audio(mixed, d, n_workers=1), ref)
+
+def test_changed_collection_is_not_resumed(mixed, tmp_path, monkeypatch, P):
     "What was packed of other files is not taken for these"
-    import slicer_fastai.pack as P
-    warnings.simplefilter('ignore')
-    real = P._finish
-    monkeypatch.setattr(P, '_finish', lambda *a: 1/0)
-    with pytest.raises(ZeroDivisionError): pack_audio(mixed, tmp_path/'p', n_workers=1)
-    monkeypatch.setattr(P, '_finish', real)
+    with monkeypatch.context() as m:
+        m.setattr(P, '_gather', lambda *a,**k: 1/0)
+        with pytest.raises(ZeroDivisionError): pack_audio(mixed, tmp_path/'p', n_workers=1)
     sf.write(mixed/'00.wav', np.ones(20000)*.25, 16000)
-    assert (pack_audio(mixed, tmp_path/'p', n_workers=1, files=get_audio_files(mixed)).clip(0)==8192).all()
+    p = pack_audio(mixed, tmp_path/'p', n_workers=1, files=get_audio_files(mixed))
+    assert (p.clip(0)==8192).all()
+    same(p, p)
 
-def test_stopped_before_the_index(mixed, tmp_path, monkeypatch):
-    import slicer_fastai.pack as P
-    warnings.simplefilter('ignore')
-    real = P._write
-    monkeypatch.setattr(P, '_write', lambda fn,b: 1/0 if fn.name=='index.npz' else real(fn,b))
-    with pytest.raises(ZeroDivisionError): pack_audio(mixed, tmp_path/'p', n_workers=1)
-    monkeypatch.setattr(P, '_write', real)
-    monkeypatch.setattr(P, '_pcm', lambda *a,**k: 1/0)                      # nothing is decoded again
+def test_stopped_before_the_index(mixed, tmp_path, monkeypatch, P):
+    real = P._whole
+    with monkeypatch.context() as m:
+        m.setattr(P, '_whole', lambda fn: 1/0 if fn.name=='index.npz' else real(fn))
+        with pytest.raises(ZeroDivisionError): pack_audio(mixed, tmp_path/'p', n_workers=1)
+    monkeypatch.setattr(P, '_append', lambda *a,**k: 1/0)                   # nothing is decoded again
     assert len(pack_audio(mixed, tmp_path/'p', n_workers=1))==14
 
-@pytest.mark.parametrize('what', ['store','index.npz'])
+def test_full_disk(mixed, tmp_path, P):
+    "Named with the space it needs; the older pack stays, and so do the new shards that are whole"
+    resource = pytest.importorskip('resource')
+    old = pack_audio(mixed, tmp_path/'p', n_workers=1, files=get_audio_files(mixed)[:5])
+    x = np.zeros(16000*20, np.int16)
+    sf.write(mixed/'long.wav', x, 16000)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, limit[1]))
+    try:
+        with pytest.raises(OSError) as e: pack_audio(mixed, tmp_path/'p', n_workers=1, force=True)
+    finally: resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert AudioPack(tmp_path/'p', verify=True).meta==old.meta and not list((tmp_path/'p').glob('*.tmp'))
+    p = pack_audio(mixed, tmp_path/'p', n_workers=1, force=True)
+    same(p, p)
+    torn = next(f.name for f in p.shards if f.name in str(e.value))
+    assert (p.path/torn).stat().st_size>=x.nbytes and f'needs {2*p.lengths.sum()/2**20:.1f} MB' in str(e.value)
+
+def test_a_long_file_in_pieces(tmp_path, P):
+    "No more than some seconds of a file in memory"
+    (tmp_path/'a').mkdir()
+    x = np.random.default_rng(0).integers(-2**15, 2**15, 8000*60*20).astype(np.int16)
+    sf.write(tmp_path/'a/x.wav', x, 8000)
+    assert (pack_audio(tmp_path/'a', tmp_path/'p', sr=8000, n_workers=1).clip(0)==x).all()
+    assert max(map(len, P._pieces(tmp_path/'a/x.wav', 16000)))<=20*16000
+
+def test_names_that_are_not_utf8(folder, tmp_path, capsys):
+    "Read, and shown escaped"
+    d = folder(3)
+    good,bad = [os.path.join(os.fsencode(d), b'caf\xe9'+o) for o in (b'.wav', b'_bad.wav')]
+    try: os.rename(d/'00.wav', good)
+    except OSError: pytest.skip('a file system that wants UTF-8')
+    with open(bad, 'wb') as f: f.write(b'no sound')
+    with pytest.warns(UserWarning, match=r'caf\\xe9_bad'): p = pack_audio(d, tmp_path/'p', n_workers=1)
+    f = next(f for f in p if '\udce9' in str(f))
+    assert os.path.join(os.fsencode(d), os.fsencode(f))==good and (f.pack.clip(f.i)==sf.read(good, dtype='int16')[0]).all()
+    print(f'{f!r}', p, p.skipped, flush=True)                               # what can't be shown would raise UnicodeEncodeError
+    assert r'caf\xe9.wav (' in repr(f) and p.skipped.file.tolist()==[r'caf\xe9_bad.wav']
+    with pytest.raises(AudioReadError) as e: read_window(f, sr=8000)
+    str(e.value).encode()
+
+@pytest.mark.parametrize('what', ['shard','index.npz'])
 def test_every_truncation_is_refused(pack, what):
-    f = pack.store if what=='store' else pack.path/what
+    f = pack.shards[0] if what=='shard' else pack.path/what
     b = f.read_bytes()
     for n in np.random.default_rng(0).integers(0, len(b), 20):
         f.write_bytes(b[:n])
@@ -87,15 +151,17 @@ def test_every_truncation_is_refused(pack, what):
     with pytest.raises(AudioReadError): AudioPack(pack.path)
 
 def test_every_flip_is_found(pack):
-    b = bytearray(pack.store.read_bytes())
+    shard = pack.shards[0]
+    b = bytearray(shard.read_bytes())
     for i in np.random.default_rng(0).integers(0, len(b), 10):
-        c = b.copy(); c[i] ^= 1; pack.store.write_bytes(c)
+        c = b.copy(); c[i] ^= 1; shard.write_bytes(c)
         with pytest.raises(AudioReadError, match='checksum') as e: SlicerDataLoaders.from_pack(pack.path, verify=True)
         clip = np.searchsorted(pack.offsets, i//2, 'right')-1
         assert str(pack[clip]) in str(e.value)
-    b = bytearray(pack.index.read_bytes()); n = 0
+    index,n = pack.path/'index.npz',0
+    b = bytearray(index.read_bytes())
     for i in np.random.default_rng(0).integers(0, len(b), 40):
-        c = b.copy(); c[i] ^= 255; pack.index.write_bytes(c)
+        c = b.copy(); c[i] ^= 255; index.write_bytes(c)
         try: p = AudioPack(pack.path)
         except AudioReadError: n += 1
         else: assert (p.lengths==pack.lengths).all() and list(map(str,p))==list(map(str,pack))    # a byte of zip's own that nobody reads
@@ -104,7 +170,7 @@ def test_every_flip_is_found(pack):
 def test_portable(pack, tmp_path):
     "Little-endian, relative: a copy elsewhere is the same"
     other = AudioPack(shutil.copytree(pack.path, tmp_path/'elsewhere'/'x'), verify=True)
-    assert (other.samples==np.frombuffer(pack.store.read_bytes(), '<i2')).all()
+    assert (np.concatenate([other.clip(i) for i in range(len(other))])==np.frombuffer(pack.shards[0].read_bytes(), '<i2')).all()
     assert [str(f) for f in other]==[str(f) for f in pack] and not any(Path(str(f)).is_absolute() for f in other)
     again = pickle.loads(pickle.dumps(other))
     assert len(pickle.dumps(other))<500 and (again.clip(3)==pack.clip(3)).all()
