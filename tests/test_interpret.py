@@ -201,11 +201,12 @@ def test_losses_are_drawn_after_other_verbs(tiny, loaders):
     l = tiny(loaders(valid_pct=.2)); quiet(l, l.fit, 2, 1e-3)
     assert len(l.plot_losses()[0].lines[0].get_xdata())==2
     quiet(l, l.get_preds); l.plot_losses()
-    quiet(l, l.validate)
-    with pytest.raises(ValueError, match='validate empties'): l.plot_losses()
+    assert len(quiet(l, l.validate))==5 and len(l.plot_losses()[0].lines[0].get_xdata())==2
     quiet(l, l.fit, 3, 1e-3, start_epoch=1)
     assert l.plot_losses()[1].lines[0].get_xdata().tolist()==[2,3]          # the epochs that were run
-    quiet(l, l.fit, 2, 1e-3, cbs=Health()); quiet(l, l.validate)
+    l.recorder.values = []
+    with pytest.raises(ValueError, match='fit first'): l.plot_losses()
+    quiet(l, l.fit, 2, 1e-3, cbs=Health()); l.recorder.values = []
     assert len(l.plot_losses()[0].lines[0].get_xdata())==2                   # by the log of Health
     l = tiny(loaders(valid_pct=.2), metrics=[]); quiet(l, l.fit, 1)
     with pytest.raises(ValueError, match='instance_loss'): l.plot_losses()
