@@ -228,16 +228,19 @@ def similarity(
 def project(
     emb:np.ndarray,      # embeddings (n, d)
     method:str='tsne',   # 'tsne', 'pca' or 'umap' (needs umap-learn)
-    seed:int=42,         # of the layout
+    seed:int=42,         # of t-SNE and UMAP
 )->np.ndarray: # positions (n, 2)
-    "Embeddings, brought to unit length, on a plane; t-SNE and UMAP from 50 principal components"
+    "Embeddings, standardised, on a plane; t-SNE and UMAP from 50 principal components"
+    if method not in ('tsne','pca','umap'): raise ValueError(f"method={method!r}: use 'tsne', 'pca' or 'umap'")
+    if len(emb)<4: raise ValueError(f'{len(emb)} clips make no map: give at least 4')
     from sklearn.decomposition import PCA
-    from sklearn.manifold import TSNE
-    z = emb/np.linalg.norm(emb, axis=1, keepdims=True).clip(1e-12)
+    z = (emb-emb.mean(0))/(emb.std(0)+1e-6)
+    z = z/np.linalg.norm(z, axis=1, keepdims=True).clip(1e-12)
     if method=='pca': return PCA(2, random_state=seed).fit_transform(z)
     z = PCA(min(50, *z.shape), random_state=seed).fit_transform(z)
-    if method=='tsne': return TSNE(2, perplexity=min(30, max(2, (len(z)-1)//3)), init='pca', random_state=seed).fit_transform(z)
-    if method!='umap': raise ValueError(f"method={method!r}: use 'tsne', 'pca' or 'umap'")
-    try: from umap import UMAP
-    except ImportError as e: raise ImportError("method='umap' needs umap-learn: pip install umap-learn, or use method='tsne'") from e
-    return UMAP(n_neighbors=min(15, len(z)-1), random_state=seed).fit_transform(z)
+    if method=='umap':
+        try: from umap import UMAP
+        except ImportError as e: raise ImportError("method='umap' needs umap-learn: pip install umap-learn, or use method='tsne'") from e
+        return UMAP(n_neighbors=min(15, len(z)-1), random_state=seed).fit_transform(z)
+    from sklearn.manifold import TSNE
+    return TSNE(2, perplexity=min(30, max(2, (len(z)-1)//3)), init='pca', random_state=seed).fit_transform(z)

@@ -19,7 +19,7 @@ from fastai.basics import *
 from IPython.display import display
 import base64, html, io, soundfile as sf, torch.nn.functional as F
 
-# %% ../nbs/52_interpret.ipynb #11dc8a79
+# %% ../nbs/52_interpret.ipynb #3797b43d
 _no_clips = ('no audio files here (a learner from load_learner holds none): give files=…, '
              'or data by learn.dls = SlicerDataLoaders.from_folder(path, front=learn.encoder.front)')
 
@@ -58,7 +58,7 @@ def _hear(hear, files, labels, front):
     if not ifnone(hear, in_notebook()): return
     plt.show(); display(players([front.read(f) for f in files], labels))
 
-# %% ../nbs/52_interpret.ipynb #218ef254
+# %% ../nbs/52_interpret.ipynb #da3eeb27
 def _batch_files(dl, files, i, n):
     "Whose clips are in batch `i` of `n` clips; [] where the loader's list of this epoch could be wrong"
     ds,idxs = dl.dataset,getattr(dl, '_DataLoader__idxs', None)
@@ -136,7 +136,7 @@ def _draw_boxes(axs, box, x):
         ls,ax = ('-',axs[i,0]) if i<n else ('--',axs[i-n,last])
         ax.add_patch(Rectangle((t0*sec, f0), w*sec, h, fill=False, ec='w', lw=1.5, ls=ls))
 
-# %% ../nbs/52_interpret.ipynb #fae68dd1
+# %% ../nbs/52_interpret.ipynb #1f1c25f1
 @patch
 @torch.no_grad()
 def show_views(self:SlicerLearner,
@@ -191,7 +191,7 @@ def _plot_distances(ax, d):
     for i,j in itertools.product(range(k), range(k)) if k<=8 else []:
         ax.text(j, i, f'{d[i,j]:.3f}', ha='center', va='center', fontsize=7, color='w' if d[i,j]<d.max()/2 else 'k')
 
-# %% ../nbs/52_interpret.ipynb #285e1ea0
+# %% ../nbs/52_interpret.ipynb #77cb5c61
 def _kmix_axes(k, figsize):
     "Three axes above, `k` below"
     m = math.lcm(3, k)
@@ -251,7 +251,7 @@ def _mix_drawer(learn, x, hear, **kwargs):
         plt.show(); display(players([a, b, math.sqrt(1-alpha)*a+math.sqrt(alpha)*b if plain else specs[2].to_audio()], ['clip','partner','mix']))
     return draw
 
-# %% ../nbs/52_interpret.ipynb #8d972112
+# %% ../nbs/52_interpret.ipynb #a16d0bd0
 def _jpeg(fig, dpi=100, quality=80):
     "A figure as JPEG in base64; it is closed"
     b = io.BytesIO()
@@ -302,9 +302,9 @@ def plot_losses(self:SlicerLearner,
 )->np.ndarray: # the axes
     "Instance loss with its chance line, and cluster loss, per epoch"
     df = _history(self).rename(columns=lambda o: str(o).removeprefix('valid_'))
-    if df.empty: raise ValueError('no epoch of training is on record (validate empties the recorder, load_learner has none): fit, or fit with cbs=Health()')
+    if df.empty: raise ValueError('no epoch of training is on record (load_learner has only what Health logged): fit first')
     if lacks := [o for o in ('instance_loss','cluster_loss','chance') if o not in df]:
-        raise ValueError(f'no column {lacks[0]!r} was recorded: leave SlicerLearner its own metrics, or fit with cbs=Health()')
+        raise ValueError(f'no column {lacks[0]!r} was recorded: leave SlicerLearner its own metrics')
     axs = np.ravel(_axes(axs, 1, 2, figsize))
     axs[0].plot(df.index, df.chance, '--', c='.5', label='chance')
     for ax,n in zip(axs, ('instance','cluster')):
@@ -346,7 +346,7 @@ def _colours(names):
     "A colour and a marker for each name"
     return {n:(plt.get_cmap('viridis')(i/max(len(names)-1, 1)*.93),'os^Dv'[i%5]) for i,n in enumerate(names)}
 
-# %% ../nbs/52_interpret.ipynb #ecae6c86
+# %% ../nbs/52_interpret.ipynb #7a017e3b
 @patch
 def plot_map(self:SlicerLearner,
     files=None,       # audio files; default: up to `max_n` of all clips
@@ -395,7 +395,7 @@ _map_js = '''for (const m of document.querySelectorAll('.soundmap:not([data-on])
     dots.forEach(c => { c.style.opacity = !on || c.dataset.l===b.dataset.l ? 1 : .12 }) }))
 }'''
 
-# %% ../nbs/52_interpret.ipynb #e42caa34
+# %% ../nbs/52_interpret.ipynb #e258ed5f
 def _map_svg(xy, labels, titles, srcs, size=(720,480)):
     "Points of a map as an SVG with a player; all names are escaped"
     from matplotlib.colors import to_hex

@@ -105,3 +105,18 @@ def lr_find(self:SlicerLearner, **kwargs):
 lape_preset = dict(arch_kwargs=dict(layers='top', pool='max+mean'), tfms='mixup crop kmix', mix_domain='normalized',
     crop_freq=(.6,1.5), crop_time=(.6,1.5), bank_size=2048, queue_size=65536, momentum=.998, temp=.07, instance_hidden=None, cluster_target='student',
     entropy_weight=0., teacher_dropout=True, teacher_bn='batch', lr=3e-4, opt_func=partial(SGD, mom=.9), wd=1e-4, moms=(.9,.9,.9))
+
+# %% ../nbs/41_learner.ipynb #c0b687b2
+@contextmanager
+def _record_kept(learn):
+    "The recorder's figures of the last fit outlast what is done inside"
+    rec = getattr(learn, 'recorder', None)
+    kept = {k:v for k,v in vars(rec).items() if k in ('lrs','iters','losses','values','metric_names')} if rec else {}
+    try: yield
+    finally: vars(rec or learn).update(kept)
+
+@patch
+def validation_context(self:SlicerLearner, cbs=None, inner=False):
+    "As fastai's; what the last fit recorded is kept"
+    res = Learner.validation_context(self, cbs=cbs, inner=inner)
+    return res if inner else ContextManagers([_record_kept(self), res])

@@ -19,7 +19,7 @@ from functools import cached_property
 from datetime import datetime
 import html, platform, fastai, slicer_fastai
 
-# %% ../nbs/53_report.ipynb #31e7e751
+# %% ../nbs/53_report.ipynb #ceb4b4c5
 def _gains(log):
     "For each probe in a log of `Health`: name, accuracy untrained and trained, clips, and the standard error of the difference"
     res = []
@@ -134,7 +134,7 @@ def _s_neighbours(run):
     by = {str(o):o for o in run.clips}
     return img+''.join(_player(by[f], run.seconds(), f'{s:.2f} {_short(f)}') for f,s in df.values)
 
-# %% ../nbs/53_report.ipynb #a3d25eaf
+# %% ../nbs/53_report.ipynb #b97a97e4
 _draw = lambda f, alt: lambda run: _figure(lambda: f(run), alt)[0]
 _some = lambda run, n: None if run.files is None else run.clips[:n]
 _sections = [
@@ -157,7 +157,7 @@ table{border-collapse:collapse;font-size:.85em}td,th{border-bottom:1px solid #dd
 .set td,.set th{text-align:left;vertical-align:top;overflow-wrap:anywhere}.set th{white-space:nowrap}
 figure{display:inline-block;margin:.3em}figcaption{font-size:.75em;max-width:220px;overflow-wrap:anywhere}audio{width:220px;height:34px}'''
 
-# %% ../nbs/53_report.ipynb #7a45743e
+# %% ../nbs/53_report.ipynb #c5576e04
 def _section(run, head, how, f):
     "A section, or the sentence on what is missing for it"
     try: body = f(run)

@@ -30,7 +30,7 @@ def folder_halves(
     pairs = sorted([o for o in pairs if count[o[1]]>=4], key=lambda o: o[1])
     return tuple(tuple(map(list, zip(*pairs[i::2]))) for i in (0,1)) if len({l for _,l in pairs})>1 else None
 
-# %% ../nbs/60_script.ipynb #86ad6b68
+# %% ../nbs/60_script.ipynb #eee50374
 class StopByHand(Callback):
     "Ctrl-C ends a fit after the batch as if it were over; a second one at once"
     order,hit,last = 90,False,None
@@ -50,7 +50,7 @@ class StopByHand(Callback):
         self.last = self.learn.loss                                     # fastai forgets it
         if self.main: signal.signal(signal.SIGINT, self.old)
 
-# %% ../nbs/60_script.ipynb #4765d978
+# %% ../nbs/60_script.ipynb #37450209
 _results = 'encoder','learner.pkl','report.html','report.json'
 
 def _check(arch, epochs, lr, bs, d, width, workers, seed):
@@ -68,10 +68,10 @@ def _folder(out, fresh):
         with tempfile.TemporaryFile(dir=out): pass
         there = [o for o in _results if (out/o).exists()]
         if there and not fresh: raise CliError(f'--out {out} holds a run already ({", ".join(there)}): give another folder, or --fresh to write over it')
-        for o in there: shutil.rmtree(out/o) if (out/o).is_dir() else (out/o).unlink()
+        for o in ('encoder/config.json','encoder/model.safetensors',*_results[1:]) if fresh else (): (out/o).unlink(missing_ok=True)
     except OSError as e: raise CliError(f'--out {out} cannot be written to ({e.strerror}): give another folder')
 
-# %% ../nbs/60_script.ipynb #d6afae1a
+# %% ../nbs/60_script.ipynb #ce235436
 def _summary(learn, stopped, seconds, **kwargs):
     "Figures of a run, for report.json"
     df,gains = _history(learn),_gains(getattr(learn, 'health_log', None))
@@ -99,7 +99,7 @@ def _tell(out, figures):
     print(f"{rep}: the report, to be opened in a browser; its figures in report.json, the epochs in history.csv\n")
     print(f"{figures['health']}\n{figures['gained']}")
 
-# %% ../nbs/60_script.ipynb #eb6c84d8
+# %% ../nbs/60_script.ipynb #03e5622a
 def _loaders(path, bs, duration, workers, seed):
     "DataLoaders of a folder with at least 4 clips to validate with, and all its files"
     files = get_audio_files(path)
