@@ -14,6 +14,7 @@ from fastai.basics import *
 from fastai.callback.all import *
 from slicer_fastai.all import *
 from slicer_fastai.sounds import synth_sounds
+from slicer_fastai.learner import before_collapse
 from .ablate import tasks
 
 grid = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
@@ -114,6 +115,36 @@ def run_rate(sounds, files, ts, seed, epochs, lr, out):
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(epochs, lr, cbs=EachEpoch())
     add(out, [dict(**res, **score(learn.encoder), clusters=clusters(learn), **valid(learn, 'batch'), seconds=round(time.time()-t))])
 
+def epochs_table(df):
+    "For each run: does a lower validation loss mean a better probe? Rank correlation over the epochs, and the epoch it would keep"
+    rows = []
+    for (sounds,seed),g in df.groupby(['sounds','seed']):
+        g = g.sort_values('epoch'); t = g[g.epoch>0]; last = t.iloc[-1]
+        row = dict(sounds=sounds, seed=seed, untrained=g.probe.iloc[0], last=last.probe, se=last.se)
+        for bn in ('batch','running'):
+            best = t.loc[t[f'valid_loss_{bn}'].idxmin()]
+            row |= {f'rank {bn}':round(-t[f'valid_loss_{bn}'].corr(t.probe, method='spearman'), 2), f'best {bn}':int(best.epoch), f'probe {bn}':best.probe,
+                    f'ok {bn}':bool(best.epoch>1 and best.probe>=last.probe-last.se)}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+def proposals(g):
+    "What suggestion functions say to a curve of lr_find"
+    from fastai.callback.schedule import valley,slide,minimum,steep
+    lrs,losses = tensor(g.lr.values[10:-5]),tensor(g.loss.values[10:-5])
+    res = {f.__name__:f(lrs, losses, len(g))[0] for f in (valley,slide,minimum,steep)}
+    return {'before_collapse':before_collapse(lrs, losses, len(g), [*g.entropy])[0], **res}
+
+def rates_table(rates, curves):
+    "For each seed: the probe of each rate, those within one standard error of the best, and what is proposed"
+    rows = []
+    for (sounds,seed),g in rates.groupby(['sounds','seed']):
+        best = g.loc[g.probe.idxmax()]; ok = g[g.probe>=best.probe-best.se].lr
+        c = curves[(curves.sounds==sounds)&(curves.seed==seed)]
+        rows.append({'sounds':sounds, 'seed':seed, **{f'{lr:g}':p for lr,p in zip(g.lr, g.probe)}, 'se':best.se, 'good':f'{ok.min():g} … {ok.max():g}',
+                     **({k:f'{v:.2g}' for k,v in proposals(c).items()} if len(c) else {})})
+    return pd.DataFrame(rows)
+
 @call_parse
 def main(
     what:str='epochs',   # 'epochs', 'rates', or 'table'
@@ -126,6 +157,9 @@ def main(
 ):
     "Validation loss, probe and proposed rates of small runs"
     warnings.filterwarnings('ignore'); torch.set_num_threads(1)
+    if what=='table':
+        read = lambda n: pd.read_csv(Path(out)/f'numbers_{n}.csv')
+        return print(epochs_table(read('epochs')).to_string(index=False), rates_table(read('rates'), read('curves')).to_string(index=False), sep='\n\n')
     out,sounds = Path(out),'recordings' if data else 'synthesised'
     files,ts = corpus(data and Path(data), clips)
     for seed in range(seeds):

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['untouched', 'binomial_se', 'Probe', 'KNNProbe', 'LinearProbe']
 
-# %% ../nbs/50_probes.ipynb #857d7669
+# %% ../nbs/50_probes.ipynb #81f13734
 from .embed import *
 from .evaluate import *
 from .learner import *
 from fastai.basics import *
 
-# %% ../nbs/50_probes.ipynb #990bffc1
+# %% ../nbs/50_probes.ipynb #184e2423
 @contextmanager
 def untouched(
     m,            # a module
@@ -25,7 +25,7 @@ def untouched(
     finally:
         for o,t in modes: o.training = t
 
-# %% ../nbs/50_probes.ipynb #64212af2
+# %% ../nbs/50_probes.ipynb #c067a5a3
 def binomial_se(
     p:float,  # accuracy, 0…1
     m:int,    # clips it was found on
@@ -33,7 +33,7 @@ def binomial_se(
     "Standard error of an accuracy"
     return math.sqrt(max(p*(1-p), 1/m)/m) if p==p and m else 0.
 
-# %% ../nbs/50_probes.ipynb #1785d408
+# %% ../nbs/50_probes.ipynb #99d0d4c8
 def _some(n, max_n, seed): return np.random.default_rng(seed).permutation(n)[:max_n].tolist()
 
 def _labelled(dls, ds, max_n, seed):
@@ -41,14 +41,14 @@ def _labelled(dls, ds, max_n, seed):
     items = L(ds.items)[_some(len(ds.items), max_n, seed)]
     bs = list(dls.test_dl(items, with_labels=True, bs=64, num_workers=0))
     if len(bs[0])<2:
-        raise ValueError('the probe needs labels: give it labelled DataLoaders, or (files, labels) to learn from and test on')
+        raise ValueError('the probe needs labels: give it labelled DataLoaders, or (files, labels) twice')
     return torch.cat([b[0].as_subclass(Tensor).cpu() for b in bs]),np.concatenate([b[1].cpu().numpy() for b in bs])
 
 def _busy(learn): return hasattr(learn, 'lr_finder') or hasattr(learn, 'gather_preds')       # no epochs there
 
-# %% ../nbs/50_probes.ipynb #1c391834
+# %% ../nbs/50_probes.ipynb #884db70b
 class Probe(Callback):
-    "Base of probes: a column of accuracies, 0…1, by `score` on embeddings of labelled clips; training isn't disturbed"
+    "Base of probes: a column of accuracies, 0…1, by `score` on embeddings of labelled clips; it only looks"
     order,column = Recorder.order+1,'probe'
     value = untrained = math.nan  # accuracy now, and before any training
     clips,held = 0,None           # how many it is tested on; what was read
@@ -81,7 +81,7 @@ class Probe(Callback):
     def after_fit(self): self.held = None
     def __getstate__(self): return {k:v for k,v in self.__dict__.items() if k!='held'}   # what was read isn't exported
 
-# %% ../nbs/50_probes.ipynb #39cfff8e
+# %% ../nbs/50_probes.ipynb #d951542d
 @patch
 def _data(self:Probe):
     "Log-mels and labels to learn from, and to test on"
@@ -114,7 +114,7 @@ def row(self:Probe)->dict: # the column, `_n` clips of the test, `_untrained` ac
     "What `Health` writes down"
     return {self.column:self.value, f'{self.column}_n':self.clips, f'{self.column}_untrained':self.untrained}
 
-# %% ../nbs/50_probes.ipynb #f6920468
+# %% ../nbs/50_probes.ipynb #3652021d
 class KNNProbe(Probe):
     "Column 'knn': accuracy of the `k` nearest neighbours by cosine, see `knn_probe`"
     column,k = 'knn',10
