@@ -575,6 +575,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'slicer_fastai/learner.py'),
                                        'slicer_fastai.learner.SlicerLearner.lr_find': ( 'learner.html#slicerlearner.lr_find',
                                                                                         'slicer_fastai/learner.py'),
+                                       'slicer_fastai.learner.SlicerLearner.predict': ( 'learner.html#slicerlearner.predict',
+                                                                                        'slicer_fastai/learner.py'),
                                        'slicer_fastai.learner.SlicerLearner.validation_context': ( 'learner.html#slicerlearner.validation_context',
                                                                                                    'slicer_fastai/learner.py'),
                                        'slicer_fastai.learner._Clusters': ('learner.html#_clusters', 'slicer_fastai/learner.py'),
