@@ -157,8 +157,8 @@ class AudioEncoder(Module):
         x:Tensor,        # log-mels (B, 1, n_mels, frames), in nats as `LogMel` gives them
         head:bool=False, # the last layer, for the heads of pre-training, instead
     )->list: # frames (B, T, ·) of each of `layers`; T may differ
-        "What the layers give that the embedding is read at"
-        x = self.norm(x.as_subclass(Tensor))
+        "What the layers give that the embedding is read at; of two windows (B, 2, n_mels, frames) the first counts"
+        x = self.norm(x.as_subclass(Tensor)[:,:self.in_chans])
         if head or self.layers==('top',): return [self._in_pieces(self._top, x)]
         named = self._in_pieces(self._named, x)
         return [x.flatten(1,2).mT if o=='logmel' else named[o] for o in self.layers]

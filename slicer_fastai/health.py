@@ -56,7 +56,7 @@ def measure(
     "The health of a model on a batch: losses, accuracy, spread, rank, clusters, teacher, queue"
     x,parts = x.as_subclass(Tensor),m.parts
     with untouched(m, seed):
-        h = m.encoder(x).float()
+        h = m.encoder.top(x).float()
         if bn=='batch': m.batch_statistics()
         try:
             v = m.views(x)

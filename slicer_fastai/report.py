@@ -10,6 +10,7 @@ from .learner import *
 from .callback import *
 from .data import *
 from .model import *
+from .embed import *
 from .interpret import *
 from .interpret import _clips,_src,_map_svg,_jpeg,_page,_whole,_history,_labels,_short
 from .health import *

@@ -38,6 +38,7 @@ def files(sounds): return get_audio_files(sounds)
 def loaders(files, tmp_path):
     "A maker of DataLoaders on every third clip: 33 to train on, 3 to validate with"
     def make(fs=None, bs=8, num_workers=0, path=tmp_path, **kwargs):
+        kwargs.setdefault('windows', 1)
         return SlicerDataLoaders.from_lists(path, files[::3] if fs is None else fs, bs=bs, num_workers=num_workers, device='cpu', **kwargs)
     return make
 
