@@ -22,7 +22,7 @@ def test_lr_find_puts_everything_back(tiny):
     learn = trained(tiny())
     before,opt = state(learn.model),deepcopy(learn.opt.state_dict())
     res = quiet(learn, learn.lr_find, num_it=10, end_lr=1., show_plot=False)
-    assert 1e-7<res.valley<1
+    assert 1e-7<res.before_collapse<1
     assert not differ(before, state(learn.model))
     after = learn.opt.state_dict()
     assert all(torch.equal(torch.as_tensor(a[k]), torch.as_tensor(b[k])) for a,b in zip(opt['state'], after['state']) for k in a)
