@@ -486,6 +486,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'slicer_fastai/learner.py'),
                                        'slicer_fastai.learner.SlicerLearner.lr_find': ( 'learner.html#slicerlearner.lr_find',
                                                                                         'slicer_fastai/learner.py'),
+                                       'slicer_fastai.learner.SlicerLearner.predict': ( 'learner.html#slicerlearner.predict',
+                                                                                        'slicer_fastai/learner.py'),
                                        'slicer_fastai.learner._args': ('learner.html#_args', 'slicer_fastai/learner.py'),
                                        'slicer_fastai.learner.size_defaults': ('learner.html#size_defaults', 'slicer_fastai/learner.py'),
                                        'slicer_fastai.learner.slicer_splitter': ( 'learner.html#slicer_splitter',

@@ -104,7 +104,8 @@ class _Pool:
         return torch.cat([_stats[self.kind](mx, m/self.n, sd(m, q)) for mx,m,q in self.sums]).float().numpy()
 
 def _moments(parts): # of frames (B, T, ·) → maximum, mean, mean square of each window, in double precision where it matters
-    return [(p.amax(1).double().cpu(), m.cpu(), (p.var(1, correction=0).double()+m*m).cpu()) for p in parts for m in [p.mean(1).double()]]
+    f64 = lambda o: o.cpu().double()
+    return [(f64(p.amax(1)), m, f64(p.var(1, correction=0))+m*m) for p in parts for m in [f64(p.mean(1))]]
 
 class _Keep:
     "Keeps what each window gives: one vector, or one a time step"

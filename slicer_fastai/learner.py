@@ -80,6 +80,18 @@ class SlicerLearner(Learner):
         "Embed audio files with the student's encoder, see `embed`"
         return embed(self.encoder, items, **kwargs)
 
+    @torch.no_grad()
+    def predict(self,
+        item,         # a file, str, array (with `sr`), `AudioTensor` … of any length
+        sr:int=None,  # sample rate of an array
+        **kwargs      # to `embed`
+    )->tuple: # (cluster, as a tensor, probability of each cluster), in the shape of fastai's answers
+        "Which cluster of the cluster head a sound belongs to: there are no labels yet, `audio_learner` learns them"
+        m = get_model(self.model); mode = m.training; m.eval()
+        h = torch.from_numpy(embed(self.encoder, [item], sr=sr, head=True, **kwargs)).to(next(m.parameters()))
+        p = m.student.cluster(h).float().softmax(1)[0].cpu(); m.train(mode)
+        return str(int(p.argmax())),p.argmax(),p
+
     def freeze_to(self, n):
         "As fastai's; gradients left over from an earlier fit are dropped, or weight decay would go on shrinking frozen layers"
         super().freeze_to(n)

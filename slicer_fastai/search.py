@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Sounds', 'SoundIndex']
 
-# %% ../nbs/33_search.ipynb #ecc7e1b0
+# %% ../nbs/33_search.ipynb #ad7b1eca
 from .audio import *
 from .encoder import *
 from .embed import *
@@ -15,9 +15,9 @@ from safetensors.numpy import save as save_tensors, load_file
 from zlib import crc32
 import html, json
 
-# %% ../nbs/33_search.ipynb #05eb35e9
+# %% ../nbs/33_search.ipynb #91a47efb
 def _player(fn, start, seconds):
-    try: w = read_window(fn, seconds, start=start)
+    try: w = read_window(fn, 10. if pd.isna(seconds) else seconds, start=start)          # of a whole clip: its first ten seconds
     except (AudioReadError, TypeError): return ''
     return AudioTensor(torch.from_numpy(w)[None]).hear()._repr_html_().replace('<audio ', '<audio style="width:180px;height:32px" ')
 
@@ -31,7 +31,7 @@ class Sounds(pd.DataFrame):
         if len(self)<=20: t['listen'] = [_player(*o) for o in zip(self.file, self.start, self.seconds)]
         return t.to_html(escape=False, max_rows=None) + (f'<p>… {len(self)} rows' if len(self)>20 else '')
 
-# %% ../nbs/33_search.ipynb #78a012bd
+# %% ../nbs/33_search.ipynb #eba1024f
 def _stamp(fn):
     try: s = os.stat(fn); return [s.st_size, s.st_mtime_ns]
     except (OSError, TypeError): return None
@@ -81,7 +81,7 @@ def add(self:SoundIndex,
 def _append(self:SoundIndex, c, label, v):
     if not len(v) or np.isnan(v).any(): return
     front,name = self.encoder.front,c.name if c.is_file else f'item {len(self.files)}'
-    at = np.arange(len(v))*ifnone(self.hop, front.n_samples/front.sr)
+    at = np.arange(len(v))*(front.n_samples if self.hop is None else max(1, round(self.hop*front.sr)))/front.sr
     if self.level=='window' and len(v)>1: at[-1] = min(at[-1], (c.n-front.n_samples)/front.sr)        # the last is flush with the end
     self.vectors,self.starts = np.concatenate([self.vectors, v]),np.concatenate([self.starts, at.astype(np.float32)])
     self.of = np.concatenate([self.of, np.full(len(v), len(self.files))])
@@ -112,7 +112,7 @@ def index(self:AudioEncoder,
     "An index of recordings, to search by sound"
     return SoundIndex(self, level, hop).add(items, labels, **kwargs)
 
-# %% ../nbs/33_search.ipynb #e81606c9
+# %% ../nbs/33_search.ipynb #e74545b3
 @patch
 def _unit(self:SoundIndex, v):
     m,s = self.vectors.mean(0),self.vectors.std(0)+1e-6
@@ -153,7 +153,7 @@ def search_by_label(self:SoundIndex,
     if not own.any(): raise ValueError(f'no recording has label {label!r}; labels are {", ".join(sorted({str(l) for l in self.labels}))}')
     return self._best(self.vectors[own].mean(0), k, per_file, ~own if others else np.ones(len(self), bool))
 
-# %% ../nbs/33_search.ipynb #c179f900
+# %% ../nbs/33_search.ipynb #13db45ed
 def _write_new(fn, b):
     tmp = fn.with_name(fn.name+'.tmp')
     with open(tmp, 'wb') as f: f.write(b); f.flush(); os.fsync(f.fileno())
@@ -213,7 +213,7 @@ def to_parquet(self:SoundIndex,
     "As `to_csv`, as Parquet; needs pyarrow or fastparquet"
     self._wide().to_parquet(fn, index=False, **kwargs); return Path(fn)
 
-# %% ../nbs/33_search.ipynb #f21a7d00
+# %% ../nbs/33_search.ipynb #f93677d3
 def _by_file(index): return np.stack([index.vectors[index.of==i].mean(0) for i in range(len(index.files))])
 
 @patch

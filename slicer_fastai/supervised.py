@@ -149,15 +149,16 @@ class AudioLearner(Learner):
         return embed(self.encoder, items, **kwargs)
 
     def fine_tune(self,
-        epochs,               # all layers are trained from the first on
-        base_lr:float=1e-3,   # of the head
-        lr_mult:float=10, # the encoder's is so many times smaller
-        freeze_epochs:int=0,  # before that, only the head; fastai's 1 makes sense where the head begins at random
+        epochs,               # of all layers
+        base_lr:float=None,   # of the head; default: 3e-5 where it begins as the linear probe, else 1e-3
+        lr_mult:float=None,   # the encoder's is so many times smaller; default: 0.1 (that is, ten times larger), else 10
+        freeze_epochs:int=None, # before that, only the head; default: none, else 1
         pct_start:float=.3, div:float=5., **kwargs
     ):
-        "As fastai's, for a head that begins as the linear probe"
-        if freeze_epochs: self.freeze(); self.fit_one_cycle(freeze_epochs, slice(base_lr), pct_start=.99, **kwargs)
-        self.unfreeze(); self.fit_one_cycle(epochs, slice(base_lr/lr_mult, base_lr), pct_start=pct_start, div=div, **kwargs)
+        "As fastai's, its defaults measured: a head that begins as the linear probe hardly needs to move, the encoder does"
+        lr,mult,frozen = [ifnone(v, d) for v,d in zip((base_lr,lr_mult,freeze_epochs), (3e-5,.1,0) if getattr(self, 'probed', False) else (1e-3,10,1))]
+        if frozen: self.freeze(); self.fit_one_cycle(frozen, slice(lr), pct_start=.99, **kwargs)
+        self.unfreeze(); self.fit_one_cycle(epochs, slice(lr/mult, lr), pct_start=pct_start, div=div, **kwargs)
 
     @torch.no_grad()
     def predict(self,
@@ -220,6 +221,7 @@ def audio_learner(
     model = AudioClassifier(enc, n_out, ifnone(keep_bn, not scratch)).to(dls.device)
     learn = AudioLearner(whole_clips(dls) if whole else dls, model, loss_func=loss_func, metrics=ifnone(metrics, _metrics(y0)), train_bn=kwargs.pop('train_bn', scratch),
         splitter=lambda m: [params(m.encoder), params(m.head)], cbs=[*([SpecAugment(), MixUp(.4)] if augment else []), *L(cbs)], **kwargs)
+    learn.probed = probe and not scratch
     if not scratch:
         if probe: init_head(model, *_labelled(dls, 2000), numbers=y0.is_floating_point() and not isinstance(y0, TensorMultiCategory))
         learn.freeze()
