@@ -67,6 +67,7 @@ def _open(fn):
 def _read(f, i, n):
     "Samples `i` to `i+n` of open file `f` at its own rate, channels averaged: (≤ n,)"
     try:
+        if getattr(f, 'format', '')=='MP3' and i<f.tell(): f.seek(0)              # libsndfile's mp3 gives wrong samples after a short step back
         f.seek(i)
         pcm = f.subtype=='PCM_16'                                                # seven times faster than to let libsndfile make floats
         x = f.read(n, dtype='int16' if pcm else 'float32', always_2d=True)

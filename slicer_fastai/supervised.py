@@ -155,7 +155,7 @@ class AudioLearner(Learner):
         freeze_epochs:int=None, # before that, only the head; default: none, else 1
         pct_start:float=.3, div:float=5., **kwargs
     ):
-        "As fastai's, its defaults measured: a head that begins as the linear probe hardly needs to move, the encoder does"
+        "As fastai's, with other defaults: a head that begins as the linear probe hardly needs to move, the encoder does"
         lr,mult,frozen = [ifnone(v, d) for v,d in zip((base_lr,lr_mult,freeze_epochs), (3e-5,.1,0) if getattr(self, 'probed', False) else (1e-3,10,1))]
         if frozen: self.freeze(); self.fit_one_cycle(frozen, slice(lr), pct_start=.99, **kwargs)
         self.unfreeze(); self.fit_one_cycle(epochs, slice(lr/mult, lr), pct_start=pct_start, div=div, **kwargs)
