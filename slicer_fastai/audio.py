@@ -36,7 +36,9 @@ class AudioTensor(TensorBase):
         ax.set(xlabel='s', title=title, xlim=(0, self.duration))
         return ax
 
-    def save(self, fn):
+    def save(self,
+        fn,  # a path
+    ):
         "Write to `fn`; the format follows its ending (wav, flac, ogg, mp3 …)"
         sf.write(str(fn), self.as_subclass(Tensor).detach().cpu().float().numpy().T, self.sr)
         return Path(fn)
@@ -44,7 +46,11 @@ class AudioTensor(TensorBase):
 # %% ../nbs/00_audio.ipynb #bedcf0f0
 class AudioReadError(Exception):
     "A file that cannot be read as audio; the message names it, the reason and the remedy"
-    def __init__(self, fn, reason, remedy='verify_audio(path) lists every such file'):
+    def __init__(self,
+        fn,      # the file
+        reason,  # what is wrong with it
+        remedy='verify_audio(path) lists every such file', # what to do
+    ):
         self.fn,self.reason,self.remedy = fn,reason,remedy
         super().__init__(fn, reason, remedy)
     def __str__(self): return f'{self.fn}: {self.reason} – {self.remedy}'
@@ -219,7 +225,9 @@ class ReadAudio(DisplayedTransform):
             raise SkipItemException() from None
         return AudioTensor(torch.from_numpy(np.stack([pad_to(w, round(self.duration*self.sr), self.pad) for w in ws])), sr=self.sr)
 
-    def skipped(self, e:AudioReadError):
+    def skipped(self,
+        e:AudioReadError,  # what was met
+    ):
         "Warn of an unreadable file the first time it is met, the first three of them; an error where there are too many"
         new,n = self.bad.add(e),len(self.bad)
         if new and n<=3: warnings.warn(f'skipped: {e}' + ('; further ones are skipped in silence' if n==3 else ''))

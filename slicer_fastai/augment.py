@@ -83,8 +83,10 @@ class BankMix(ViewTfm):
     ): self.ratio,self.bank,self.norm = ratio,ifnone(bank, SpecBank(bank_size)),norm
 
     def push(self, specs): self.bank.push(specs)
-    def candidates(self, x):
-        "Which of the bank may be mixed into each clip: boolean (B, bank)"
+    def candidates(self,
+        x,  # log-mels (B, 1, n_mels, frames)
+    )->Tensor: # boolean (B, bank)
+        "Which of the bank may be mixed into each clip"
         return self.bank.filled.expand(len(x), -1)
 
     def draw(self, x, clean=None)->dict: # `partner`, places in the bank (B,), and its share `alpha` (B,1,1,1), 0 where there is none
@@ -92,7 +94,10 @@ class BankMix(ViewTfm):
         n = self.bank.count.clamp_max(self.bank.size)
         return dict(partner=(torch.rand(len(x), device=x.device)*n).long(), alpha=self.share(x, n>0))
 
-    def share(self, x, ok):
+    def share(self,
+        x,   # log-mels (B, 1, n_mels, frames)
+        ok,  # boolean: is there a partner?
+    )->Tensor:
         "α = ratio·U(0,1) for each clip (B,1,1,1), 0 where not `ok`"
         return (self.ratio*torch.rand(len(x), device=x.device)*ok).view(-1,1,1,1)
 
@@ -143,15 +148,21 @@ class KMix(BankMix):
         self.centroids = spherical_kmeans(self.features(specs), len(self.centroids), seed=seed)
         return self
 
-    def features(self, x):
-        "Mean over time, unit length: (B, n_mels)"
+    def features(self,
+        x,  # log-mels (B, 1, n_mels, frames)
+    )->Tensor: # (B, n_mels)
+        "Mean over time, unit length"
         return F.normalize(x.as_subclass(Tensor).float().mean(-1)[:,0], dim=-1)
-    def clusters(self, feats):
+    def clusters(self,
+        feats,  # unit length (B, n_mels)
+    )->Tensor: # (B,)
         "Index of the nearest centroid by angle"
         return (feats@self.centroids.T).argmax(1)
 
-    def distances(self, x):
-        "Angular distance 0…2 of each clip to each bank item of its target cluster, -1 to all others: (B, bank)"
+    def distances(self,
+        x,  # log-mels (B, 1, n_mels, frames)
+    )->Tensor: # (B, bank)
+        "Angular distance 0…2 of each clip to each bank item of its target cluster, -1 to all others"
         f,bf,filled = self.features(x),F.normalize(self.bank.feats, dim=-1),self.bank.filled
         own,theirs = self.clusters(f),self.clusters(bf).masked_fill(~filled, len(self.centroids))
         n = F.one_hot(theirs, len(self.centroids)+1).sum(0)[:-1]                           # members in the bank
@@ -160,8 +171,10 @@ class KMix(BankMix):
         return torch.addmm(f.new_ones(1), f, bf.T, alpha=-1).clamp_min_(0).masked_fill_(theirs!=target[:,None], -1)
 
     @torch.no_grad()
-    def candidates(self, x):
-        "Which of the bank may be mixed into each clip: boolean (B, bank)"
+    def candidates(self,
+        x,  # log-mels (B, 1, n_mels, frames)
+    )->Tensor: # boolean (B, bank)
+        "Which of the bank may be mixed into each clip"
         if not self.bank.feats.numel(): return super().candidates(x)
         far = self.distances(x)
         if self.top_k is None or self.top_k>=self.bank.size: return far>=0

@@ -16,7 +16,7 @@ import sys
 # %% ../nbs/40_callback.ipynb #d5f71e24
 class SLICER(Callback):
     "Two views and the teacher's keys before the batch; EMA after the step; queue and bank after the batch"
-    order,clean = MixedPrecision.order+1,None
+    order,clean,states = MixedPrecision.order+1,None,None
     def __init__(self,
         valid_bn:str='batch',  # batch norm in validation: by the 'batch' as in training, or by 'running' averages
         seed:int=42,           # of the views in validation: the same in every epoch
@@ -54,13 +54,16 @@ class SLICER(Callback):
         set_seed(self.seed)
         if self.valid_bn=='batch': self.unwrapped.batch_statistics()
     def after_validate(self):
-        set_random_states(**self.states); self.states = None
+        if self.states: set_random_states(**self.states)
+        self.states = None
         self.unwrapped.batch_statistics(False)
 
 # %% ../nbs/40_callback.ipynb #1f386f10
 class LossPart(Metric):
     "A part of SLICER's loss, averaged over the validation set: 'instance_loss' (mean of both halves), 'cluster_loss', 'accuracy', 'chance' or 'entropy'"
-    def __init__(self, part): self.part = part
+    def __init__(self,
+        part:str,  # which, see `SlicerModel.parts`
+    ): self.part = part
     def reset(self): self.total,self.count = 0.,0
     def accumulate(self, learn):
         bs = find_bs(learn.yb)

@@ -55,7 +55,11 @@ class SlicerDataLoaders(DataLoaders):
     "`DataLoaders` of log-mel spectrograms of windows of audio files, with or without labels"
     @classmethod
     @delegates(DataLoaders.from_dblock)
-    def from_dblock(cls, dblock, source, **kwargs):
+    def from_dblock(cls,
+        dblock,  # a `DataBlock`
+        source,  # what its `get_items` takes
+        **kwargs
+    ):
         "From a `DataBlock` whose first block is an `AudioSpecBlock`; all other factories end here"
         dls = dblock.dataloaders(source, **kwargs)
         return cls(*dls.loaders, path=dls.path, device=dls.device)
@@ -160,10 +164,14 @@ def spec_grid(
 def show_batch(x:AudioSpectrogram, y, samples, ctxs=None, max_n=8, ncols=4, figsize=None, **kwargs):
     return spec_grid([s[0] for s in samples[:max_n]], [str(s[1]) if len(s)>1 else None for s in samples[:max_n]], ncols, figsize, **kwargs)
 
-def players(waves, labels=None):
+def players(
+    waves,       # `AudioTensor`s
+    labels=None, # one each, escaped
+):
     "A row of small audio players, for a notebook"
     style = '<audio style="width:180px;height:32px" '
-    cell = lambda w,l: f'<div style="display:inline-block;margin:2px;font-size:80%">{html.escape(str(l))}<br>' + w.hear()._repr_html_().replace('<audio ', style) + '</div>'
+    box = '<div style="display:inline-block;margin:2px;font-size:80%">'
+    cell = lambda w,l: f'{box}{html.escape(str(l))}<br>' + w.hear()._repr_html_().replace('<audio ', style) + '</div>'
     return HTML(''.join(cell(w,l) for w,l in zip(waves, ifnone(labels, ['']*len(waves)))))
 
 # %% ../nbs/20_data.ipynb #efe9e3ae

@@ -50,7 +50,7 @@ class Clip:
         self.rate = item.sr if isinstance(item, AudioTensor) else rate
 
     def open(self):
-        if isinstance(self.item, PackedClip): return _Wave(self.item.pack.clip(self.item.i), self.item.pack.sr, self.name)
+        if hasattr(self.item, 'read_window'): return _Wave(self.item.pack.clip(self.item.i), self.item.pack.sr, self.name)
         return _open(self.item) if self.is_file else _Wave(self.item, self.rate, self.name)
 
     @property

@@ -17,7 +17,12 @@ from safetensors.torch import save_model, load_model
 import torch.nn.functional as F
 
 # %% ../nbs/14_encoder.ipynb #0f32060f
-def conv_block(ni, nf): return nn.Sequential(nn.Conv2d(ni, nf, 3, padding=1), nn.BatchNorm2d(nf), nn.MaxPool2d(2), nn.ReLU())
+def conv_block(
+    ni:int,  # channels in
+    nf:int,  # channels out
+)->nn.Module:
+    "Convolution, batch norm, pooling, ReLU: half the size"
+    return nn.Sequential(nn.Conv2d(ni, nf, 3, padding=1), nn.BatchNorm2d(nf), nn.MaxPool2d(2), nn.ReLU())
 
 class AudioNTT(Module):
     "AudioNTT2020 (Koizumi et al., DCASE 2020; BYOL-A, arXiv 2103.06695): log-mels (B, 1, n_mels, frames) → (B, frames//8, d)"
@@ -47,7 +52,10 @@ class AudioNTT(Module):
     forward = forward_features
 
 @register_model
-def audiontt(pretrained=False, **kwargs):
+def audiontt(
+    pretrained=False, # ValueError: there are no weights
+    **kwargs          # to `AudioNTT`
+):
     "AudioNTT in timm's registry: `timm.create_model('audiontt', d=512)`"
     if pretrained: raise ValueError('audiontt has no published weights of ours: use pretrained=False')
     for k in ('pretrained_cfg','pretrained_cfg_overlay','cache_dir','num_classes','global_pool'): kwargs.pop(k, None)
@@ -193,7 +201,8 @@ def save_pretrained(self:AudioEncoder,
     path,  # a folder; made if needed
 ):
     "Write `model.safetensors` and `config.json` into `path`"
-    if not isinstance(self.arch, str): raise ValueError('this encoder holds a module of your own: save its state_dict() with torch.save, or register it with timm and use its name')
+    if not isinstance(self.arch, str): raise ValueError('this encoder holds a module of your own: save its state_dict() '
+        'with torch.save, or register it with timm and use its name')
     path = Path(path); path.mkdir(parents=True, exist_ok=True)
     save_model(self, str(path/'model.safetensors'))
     cfg = dict(arch=self.arch, in_chans=self.in_chans, layers=self.layers, pool=self.pool, kwargs=self.kwargs, front=self.front.cfg)
@@ -227,7 +236,9 @@ def untrained(self:AudioEncoder,
     "A twin with new weights"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if isinstance(self.arch, str): res = AudioEncoder(self.arch, in_chans=self.in_chans, front=self.front, layers=self.layers, pool=self.pool, **self.kwargs)
+        if isinstance(self.arch, str):
+            how = {k:getattr(self, k) for k in ('in_chans','front','layers','pool')}
+            res = AudioEncoder(self.arch, **how, **self.kwargs)
         else:
             res = deepcopy(self)
             for m in res.body.modules(): getattr(m, 'reset_parameters', noop)()

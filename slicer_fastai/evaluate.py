@@ -190,7 +190,8 @@ class TagResult(float):
     @property
     def per_class(self):
         "Average precision of each label"
-        return pd.DataFrame(dict(clips=self.y.sum(0), ap=[mean_ap(self.y[:,[i]], self.scores[:,[i]]) if self.y[:,i].any() else np.nan for i in range(self.y.shape[1])]))
+        ap = lambda i: mean_ap(self.y[:,[i]], self.scores[:,[i]]) if self.y[:,i].any() else np.nan
+        return pd.DataFrame(dict(clips=self.y.sum(0), ap=[ap(i) for i in range(self.y.shape[1])]))
 
 # %% ../nbs/31_evaluate.ipynb #0a1d1b79
 def knn_probe(
@@ -267,7 +268,8 @@ def read_task(
     "A labelled task from a table"
     df = csv if isinstance(csv, pd.DataFrame) else pd.read_csv(csv)
     root,fn = Path(ifnone(path, '.' if isinstance(csv, pd.DataFrame) else Path(csv).parent)),'path' if 'path' in df else 'file'
-    return {s:([root/p for p in d[fn]], d.label.astype(str).to_numpy(), d.group.astype(str).to_numpy() if 'group' in d else None) for s,d in df.groupby('split')}
+    names = lambda o: o.astype(str).to_numpy()
+    return {s:([root/p for p in d[fn]], names(d.label), names(d.group) if 'group' in d else None) for s,d in df.groupby('split')}
 
 class Comparison:
     "Results of several encoders on several tasks: `scores`, `table`, `differences()`, `plot()`"
@@ -314,7 +316,8 @@ def compare_encoders(
     e = first(o for o in encoders.values() if isinstance(o, AudioEncoder))
     if e and untrained: encoders['untrained'] = e.untrained()
     if e and baseline: encoders['mean + std of log-mels'] = log_mel_stats(e.front)
-    tasks = {k:read_task(t) if isinstance(t, (str,Path,pd.DataFrame)) else t if isinstance(t, dict) else dict(zip(('train','test'), t)) for k,t in tasks.items()}
+    read = lambda t: read_task(t) if isinstance(t, (str,Path,pd.DataFrame)) else t if isinstance(t, dict) else dict(zip(('train','test'), t))
+    tasks = {k:read(t) for k,t in tasks.items()}
     def one(e, t):
         f = e if not isinstance(e, AudioEncoder) else partial(embed, e, **kwargs)
         t = {k:(f(o[0]),*o[1:]) for k,o in t.items()}

@@ -77,7 +77,11 @@ class SlicerLearner(Learner):
         return get_model(self.model).encoder
 
     @delegates(embed, but=['encoder'])
-    def embed(self, items, level='clip', **kwargs):
+    def embed(self,
+        items,        # paths, arrays, a folder …, see `get_clips`
+        level='clip', # a vector each 'clip' or 'window', or 'frame's
+        **kwargs
+    ):
         "Embed audio files with the student's encoder, see `embed`"
         return embed(self.encoder, items, level, **kwargs)
 
@@ -99,7 +103,9 @@ class SlicerLearner(Learner):
         for p,*_ in self.opt.all_params(with_grad=True):
             if not p.requires_grad: p.grad = None
 
-def slicer_splitter(m):
+def slicer_splitter(
+    m,  # a `SlicerModel`
+)->list:
     "Parameter groups: the encoder, the heads"
     return [params(m.student.encoder), params(m.student.instance)+params(m.student.cluster)]
 

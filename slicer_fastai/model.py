@@ -50,7 +50,7 @@ class SlicerModel(Module):
         temp:float=0.1,                 # temperature of the instance loss (SLICER: 0.07)
         temp_c:float=1.,                # temperature of the cluster loss (SLICER: 1)
         cluster_weight:float=1.,        # weight of the cluster loss (SLICER: 1); 0 switches it off
-        cluster_target:str='student',   # the cluster loss compares the student with itself ('student', as the reference) or with the 'teacher' (as the abstract)
+        cluster_target:str='student',   # the cluster loss compares the student with itself (reference), or with the 'teacher' (as the abstract has it)
         entropy_weight:float=0.,        # reward for using all clusters alike (Contrastive Clustering: 1; reference: 0)
         symmetric:bool=True,            # both q₁·k₂ and q₂·k₁ (SLICER), or the first only
         teacher_dropout:bool=False,     # dropout in the teacher (reference: True)
@@ -125,7 +125,10 @@ def update_teacher(self:SlicerModel):
 
 @patch
 @torch.no_grad()
-def enqueue(self:SlicerModel, k1, k2):
+def enqueue(self:SlicerModel,
+    k1,  # teacher's keys of view 1, unit length (B, dim)
+    k2,  # of view 2
+):
     "Keys of both views, of all processes, enter the queue; the oldest leave"
     k = torch.cat([k1,k2]).to(self.queue)
     if dist.is_available() and dist.is_initialized():
@@ -149,7 +152,11 @@ def setup(self:SlicerModel,
     return self
 
 @patch
-def fill_queue(self:SlicerModel, specs, seed=42, bs=64):
+def fill_queue(self:SlicerModel,
+    specs,    # log-mels of a sample (n, 1 or 2, n_mels, frames)
+    seed=42,  # of the views
+    bs=64,    # clips at a time
+):
     "Fill the queue with the teacher's keys of two views of each clip, again and again until it is full: chance is ln(1+K) from the first step"
     mode = self.training
     self.train()
@@ -159,7 +166,9 @@ def fill_queue(self:SlicerModel, specs, seed=42, bs=64):
     self.queue_count.fill_(len(self.queue))
 
 @patch
-def batch_statistics(self:SlicerModel, on=True):
+def batch_statistics(self:SlicerModel,
+    on:bool=True,  # False: as usual again
+):
     "In evaluation, too, batch norm goes by the statistics of the batch, and its running averages stay as they are"
     for l in self.modules():
         if isinstance(l, nn.modules.batchnorm._BatchNorm): l.training,l.track_running_stats = on or l.training,not on

@@ -126,7 +126,12 @@ class PackedClip:
 
 # %% ../nbs/21_pack.ipynb #de0dd173
 @patch
-def read_window(self:PackedClip, duration=.95, sr=16000, pos=.5, start=None):
+def read_window(self:PackedClip,
+    duration=.95, # seconds; None: to the end
+    sr=16000,     # must be the pack's
+    pos=.5,       # where, 0…1
+    start=None,   # where in seconds, instead
+):
     "What `read_window` returns for the file itself"
     if sr!=self.pack.sr: raise AudioReadError(_shown(self), f'is packed at {self.pack.sr} Hz, not {sr}',
                                               f'use sr={self.pack.sr}, or pack_audio(…, sr={sr})')

@@ -139,7 +139,8 @@ def search(self:SoundIndex,
     "The recordings that sound most like `sound`"
     if not len(self): raise ValueError('this index is empty: add recordings first')
     q = embed(self.encoder, [sound], sr=sr)[0]
-    return self._best(q, k, per_file, np.array([f!=str(sound) for f in self.files])[self.of] if isinstance(sound, (str,os.PathLike)) else np.ones(len(self), bool))
+    own = str(sound) if isinstance(sound, (str,os.PathLike)) else None                # not itself
+    return self._best(q, k, per_file, np.array([f!=own for f in self.files])[self.of])
 
 @patch
 def search_by_label(self:SoundIndex,
@@ -169,7 +170,8 @@ def save(self:SoundIndex,
     name = f'vectors-{crc32(b):08x}.safetensors'
     if isinstance(self.encoder.arch, str): self.encoder.save_pretrained(path/'encoder')
     _write_new(path/name, b)
-    meta = dict(format=1, level=self.level, hop=self.hop, vectors=name, files=self.files, labels=[l if l is None else str(l) for l in self.labels], stamps=self.stamps)
+    labels = [l if l is None else str(l) for l in self.labels]
+    meta = dict(format=1, level=self.level, hop=self.hop, vectors=name, files=self.files, labels=labels, stamps=self.stamps)
     _write_new(path/'index.json', json.dumps(meta, indent=0).encode())
     for f in path.glob('vectors-*'): f.name==name or f.unlink()
     return path
@@ -190,12 +192,16 @@ def load(cls:SoundIndex,
         tensors,res = load_file(fn),cls(encoder or AudioEncoder.from_pretrained(path/'encoder'), meta['level'], meta['hop'])
         for k in ('vectors','of','starts'): setattr(res, k, tensors[k])
         res.files,res.labels,res.stamps = meta['files'],meta['labels'],meta['stamps']
-        assert len(res.of)==len(res.starts)==len(res) and len(res.files)==len(res.labels) and (not len(res) or 0<=res.of.min()<=res.of.max()<len(res.files)), 'its parts do not fit'
-    except (OSError, KeyError, ValueError, AssertionError) as e: raise AudioReadError(path, f'the index is damaged ({e})', 'make it again: encoder.index(folder).save(path)') from None
+        same = len(res.of)==len(res.starts)==len(res) and len(res.files)==len(res.labels)
+        assert same and (not len(res) or 0<=res.of.min()<=res.of.max()<len(res.files)), 'its parts do not fit'
+    except (OSError, KeyError, ValueError, AssertionError) as e:
+        raise AudioReadError(path, f'the index is damaged ({e})', 'make it again: encoder.index(folder).save(path)') from None
     return res
 
 @patch
-def _wide(self:SoundIndex): return pd.concat([pd.DataFrame(self.table), pd.DataFrame(self.vectors, columns=[f'v{i}' for i in range(self.vectors.shape[1])])], axis=1)
+def _wide(self:SoundIndex):
+    names = [f'v{i}' for i in range(self.vectors.shape[1])]
+    return pd.concat([pd.DataFrame(self.table), pd.DataFrame(self.vectors, columns=names)], axis=1)
 
 @patch
 def to_csv(self:SoundIndex,
@@ -245,6 +251,7 @@ def clusters(self:SoundIndex,
     if not 1<=k<=len(self.files): raise ValueError(f'k={k}: 1 to {len(self.files)}, the number of files')
     z = self._unit(_by_file(self))
     km = KMeans(k, n_init=3, random_state=seed).fit(z)
-    t = Sounds(dict(file=self.files, start=0., seconds=self.encoder.front.duration, cluster=km.labels_, distance=np.linalg.norm(z-km.cluster_centers_[km.labels_], axis=1)))
+    far = np.linalg.norm(z-km.cluster_centers_[km.labels_], axis=1)
+    t = Sounds(dict(file=self.files, start=0., seconds=self.encoder.front.duration, cluster=km.labels_, distance=far))
     if any(o is not None for o in self.labels): t['label'] = self.labels
     return t.sort_values(['cluster','distance'], ignore_index=True)

@@ -14,12 +14,16 @@ import torch.nn.functional as F
 # %% ../nbs/01_spectrogram.ipynb #7ef07a5b
 _f_sp,_logstep = 200/3, math.log(6.4)/27
 
-def hz_to_mel(f):
+def hz_to_mel(
+    f,  # hertz
+)->Tensor: # mel, float64
     "Hertz → mel (Slaney): linear to 1 kHz (15 mel), then logarithmic"
     f = torch.as_tensor(f, dtype=torch.float64)
     return torch.where(f<1000, f/_f_sp, 15 + (f.clamp_min(1000)/1000).log()/_logstep)
 
-def mel_to_hz(m):
+def mel_to_hz(
+    m,  # mel
+)->Tensor: # hertz, float64
     "Mel → hertz (Slaney)"
     m = torch.as_tensor(m, dtype=torch.float64)
     return torch.where(m<15, m*_f_sp, 1000*((m-15).clamp_min(0)*_logstep).exp())
@@ -34,7 +38,11 @@ def mel_edges(
     return mel_to_hz(torch.linspace(*hz_to_mel([f_min, f_max]).tolist(), n_mels+2, dtype=torch.float64))
 
 def mel_filters(
-    sr:int=16000, n_fft:int=1024, n_mels:int=64, f_min:float=60., f_max:float=7800.
+    sr:int=16000,      # sample rate in hertz
+    n_fft:int=1024,    # window of the Fourier transform, samples
+    n_mels:int=64,     # bands
+    f_min:float=60.,   # lower end of the first band, hertz
+    f_max:float=7800., # upper end of the last, hertz
 )->Tensor: # (n_mels, n_fft//2+1) float32
     "Triangular mel filters, Slaney scale and area"
     if f_max>sr/2: raise ValueError(f'f_max={f_max:g} Hz lies above half the sample rate {sr}: lower f_max to {sr/2:g} or less')
@@ -96,9 +104,12 @@ class LogMel(DisplayedTransform):
 
     def encodes(self, x:AudioTensor):
         if x.sr!=self.sr: raise ValueError(f'the sound is at {x.sr} Hz, LogMel at {self.sr}: use the same `sr` for both')
-        return AudioSpectrogram(self.compute(x.as_subclass(Tensor)), sr=self.sr, n_fft=self.n_fft, hop_length=self.hop_length, f_min=self.f_min, f_max=self.f_max)
+        meta = {k:getattr(self, k) for k in ('sr','n_fft','hop_length','f_min','f_max')}
+        return AudioSpectrogram(self.compute(x.as_subclass(Tensor)), **meta)
 
-    def compute(self, x):
+    def compute(self,
+        x,  # waves (…, samples)
+    )->Tensor: # (…, n_mels, frames)
         "The computation on plain tensors (…, samples), always in float32"
         if x.shape[-1]<=self.n_fft//2 and self.pad_mode=='reflect':
             raise ValueError(f'{x.shape[-1]} samples are too few for n_fft={self.n_fft}: give at least {self.n_fft//2+1}, or pad_mode="constant"')
@@ -128,14 +139,19 @@ def to_audio(self:AudioSpectrogram,
     return AudioTensor(torch.from_numpy(y)[None], sr=self.sr)
 
 @patch
-def hear(self:AudioSpectrogram, n_iter:int=32):
+def hear(self:AudioSpectrogram,
+    n_iter:int=32,  # iterations of Griffin & Lim
+):
     "A player of `to_audio`"
     return self.to_audio(n_iter).hear()
 
 # %% ../nbs/01_spectrogram.ipynb #114e5621
 class NormalizeSpec(Module):
     "Log-mels → (x - mean)/std with one scalar mean and std, kept as buffers; the identity until `fit`"
-    def __init__(self, mean=0., std=1.):
+    def __init__(self,
+        mean=0.,  # of the log-mels
+        std=1.,   # of the log-mels
+    ):
         self.register_buffer('mean', tensor(float(mean)))
         self.register_buffer('std', tensor(float(std)))
         self.register_buffer('fitted', tensor((mean,std)!=(0.,1.)))

@@ -219,8 +219,9 @@ def audio_learner(
     else: enc.set_front(front)
     y0 = dls.train_ds.batch([0])[1][0] if isinstance(dls.train_ds, PackedWindows) else dls.train_ds.tls[1][0]
     model = AudioClassifier(enc, n_out, ifnone(keep_bn, not scratch)).to(dls.device)
-    learn = AudioLearner(whole_clips(dls) if whole else dls, model, loss_func=loss_func, metrics=ifnone(metrics, _metrics(y0)), train_bn=kwargs.pop('train_bn', scratch),
-        splitter=lambda m: [params(m.encoder), params(m.head)], cbs=[*([SpecAugment(), MixUp(.4)] if augment else []), *L(cbs)], **kwargs)
+    cbs = [*([SpecAugment(), MixUp(.4)] if augment else []), *L(cbs)]
+    learn = AudioLearner(whole_clips(dls) if whole else dls, model, loss_func=loss_func, metrics=ifnone(metrics, _metrics(y0)),
+        splitter=lambda m: [params(m.encoder), params(m.head)], cbs=cbs, train_bn=kwargs.pop('train_bn', scratch), **kwargs)
     learn.probed = probe and not scratch
     if not scratch:
         if probe: init_head(model, *_labelled(dls, 2000), numbers=y0.is_floating_point() and not isinstance(y0, TensorMultiCategory))

@@ -55,7 +55,7 @@ class Views(Module):
 # %% ../nbs/12_views.ipynb #5e793580
 def slicer_views(
     norm,                            # the encoder's `NormalizeSpec`
-    tfms='kmix eq',                  # augmentations in their order: of mixup, crop, kmix, eq, ramp, noise, mask (SLICER: 'mixup crop kmix'), or a list of names and modules
+    tfms='kmix eq',                  # in order: mixup, crop, kmix, eq, ramp, noise, mask (SLICER: 'mixup crop kmix'); a list may hold modules, too
     ratio:float=0.4,                 # largest share of a mixed-in clip (SLICER: 0.4)
     mix_domain:str='power',          # mix powers, or 'normalized' values as the reference
     kmix_clusters:int=4,             # `n_clusters` of k-mix (SLICER: 4)
