@@ -15,4 +15,4 @@ def faults(nb):
 
 if __name__=='__main__':
     bad = [f for nb in sorted(Path(sys.argv[1]).rglob('*.ipynb')) for f in faults(nb)]
-    sys.exit('\n'.join(bad))
+    sys.exit('\n'.join(bad) or 0)

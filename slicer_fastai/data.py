@@ -188,4 +188,4 @@ def show_batch(self:SlicerDataLoaders,
     self.train.show_batch(self.train.after_batch(to_device(waves, self.device)), max_n=max_n, **kwargs)
     if ifnone(hear, in_notebook()):
         if plt.get_fignums(): plt.show()
-        display(players(list(waves[0][:max_n])))
+        display(players([o[:1] for o in waves[0][:max_n]]))

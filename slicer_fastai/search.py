@@ -25,9 +25,14 @@ class Sounds(pd.DataFrame):
     "A table of places in recordings (columns file, start, seconds …) that shows players in a notebook"
     @property
     def _constructor(self): return Sounds
+    def _short(self, n=None):
+        "The first rows, files by folder and name"
+        t = pd.DataFrame(self.head(n) if n else self)
+        return t.assign(file=['/'.join(Path(str(f)).parts[-2:]) for f in t.file]) if 'file' in t else t
+    def __repr__(self): return repr(self._short())
     def _repr_html_(self):
         if not {'file','start','seconds'}<=set(self.columns): return super()._repr_html_()
-        t = pd.DataFrame(self.head(20)).map(lambda o: f'{o:.3g}' if isinstance(o, float) else html.escape(str(o)))
+        t = self._short(20).map(lambda o: f'{o:.3g}' if isinstance(o, float) else html.escape(str(o)))
         if len(self)<=20: t['listen'] = [_player(*o) for o in zip(self.file, self.start, self.seconds)]
         return t.to_html(escape=False, max_rows=None) + (f'<p>… {len(self)} rows' if len(self)>20 else '')
 
@@ -121,8 +126,8 @@ def _unit(self:SoundIndex, v):
 
 @patch
 def _best(self:SoundIndex, q, k, per_file, ok):
-    "Rows nearest to vector `q` among those that are `ok`"
-    score = self._unit(self.vectors)@self._unit(q)
+    "Rows nearest to any of the vectors `q` among those that are `ok`"
+    score = (self._unit(self.vectors)@self._unit(np.atleast_2d(q)).T).max(1)
     rows = np.argsort(-score, kind='stable'); rows = rows[ok[rows]]
     if per_file: rows = rows[np.sort(np.unique(self.of[rows], return_index=True)[1])]
     t = self.table.iloc[rows[:k]]
@@ -136,9 +141,9 @@ def search(self:SoundIndex,
     sr:int=None,         # sample rate of an array
     per_file:bool=True,  # only the best place of each file
 )->Sounds: # file, start, seconds, score −1…1, label if any
-    "The recordings that sound most like `sound`"
+    "The recordings that sound most like `sound`: most like any of its windows"
     if not len(self): raise ValueError('this index is empty: add recordings first')
-    q = embed(self.encoder, [sound], sr=sr)[0]
+    q = embed(self.encoder, [sound], level=self.level, sr=sr)[0]                        # a row each window, or one
     own = str(sound) if isinstance(sound, (str,os.PathLike)) else None                # not itself
     return self._best(q, k, per_file, np.array([f!=own for f in self.files])[self.of])
 

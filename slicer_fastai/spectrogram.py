@@ -61,7 +61,8 @@ class AudioSpectrogram(TensorBase):
     def show(self, ctx=None, ax=None, title=None, figsize=(3,2.2), cmap='magma', db_range=80, **kwargs):
         "Draw over seconds and hertz; `db_range` dB below the maximum are black"
         ax = ifnone(ctx, ax) or plt.subplots(figsize=figsize)[1]
-        x = self.as_subclass(Tensor).detach().cpu().float().squeeze()*(10/math.log(10))
+        x = self.as_subclass(Tensor).detach().cpu().float()
+        x = x.reshape(-1, *x.shape[-2:])[0]*(10/math.log(10))               # of two windows the first
         ax.imshow(x, origin='lower', aspect='auto', cmap=cmap, vmin=float(x.max())-db_range, extent=(0, self.duration, 0, len(x)), **kwargs)
         hz = tensor([h for h in (500,1000,2000,4000,8000,16000) if self.f_min<h<self.f_max])
         lo,hi = hz_to_mel([self.f_min, self.f_max])

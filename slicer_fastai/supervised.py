@@ -91,12 +91,18 @@ class AudioClassifier(Module):
         return self
 
 # %% ../nbs/32_supervised.ipynb #32a00007
+def _read_by_us(dls):
+    "Are the files read by `ReadAudio`? Another library's pipeline may give anything"
+    ds = dls.train_ds
+    return isinstance(ds, PackedWindows) or any(isinstance(f, ReadAudio) for f in ds.tls[0].tfms.fs)
+
 def _labelled(dls, n, seed=42):
     "Up to `n` training items and their targets as an array"
     ds = dls.train_ds; idx = np.sort(np.random.default_rng(seed).permutation(len(ds))[:n])
     if isinstance(ds, PackedWindows): return [ds.pack[i] for i in ds.idxs[idx].tolist()],ds.pack.codes[ds.idxs[idx]]
     before = L(ds.tls[0].tfms.fs).filter(lambda f: not isinstance(f, (ReadAudio,ToTensor)))
-    return [compose(*before)(ds.items[i]) for i in idx],np.stack([np.asarray(ds.tls[1][i]) for i in idx.tolist()])
+    items = ds.items.iloc if hasattr(ds.items, 'iloc') else ds.items
+    return [compose(*before)(items[i]) for i in idx],np.stack([np.asarray(ds.tls[1][i]) for i in idx.tolist()])
 
 def _scale(s, y, multi):
     "The factor that makes the logits of scores `s` least surprised by `y`"
@@ -198,7 +204,7 @@ def _metrics(y): # a target → what is worth seeing
 @delegates(Learner.__init__, but=['model','splitter'])
 def audio_learner(
     dls,                    # labelled `SlicerDataLoaders`
-    encoder='audiontt',     # a pre-trained `AudioEncoder` (it is copied), a folder of `save_pretrained`, or an architecture to train from scratch
+    encoder='slicer-small', # a pre-trained `AudioEncoder` (it is copied), a folder of `save_pretrained` a shipped name, or an architecture to train from scratch
     n_out:int=None,         # outputs; default: the number of labels
     loss_func=None,         # default: the data's
     metrics=None,           # shown each epoch; default: accuracy; for several labels a clip accuracy_multi and mAP; for numbers rmse
@@ -212,7 +218,7 @@ def audio_learner(
     "A learner for labelled sounds; frozen to its head where the encoder is pre-trained: `fine_tune` trains all"
     front,n_out = front_end(dls),ifnone(n_out, get_c(dls))
     if not n_out: raise ValueError('these DataLoaders have no labels: give label_func or label_col, or n_out')
-    if isinstance(encoder, (str,Path)) and (Path(encoder)/'config.json').exists(): encoder = AudioEncoder.from_pretrained(encoder)
+    if isinstance(encoder, (str,Path)) and (shipped(encoder)/'config.json').exists(): encoder = AudioEncoder.from_pretrained(encoder)
     scratch = not isinstance(encoder, AudioEncoder)
     enc = AudioEncoder(encoder, front=front) if scratch else deepcopy(encoder)
     if scratch: enc.norm.fit(sample_specs(dls, 512))
@@ -222,9 +228,9 @@ def audio_learner(
     cbs = [*([SpecAugment(), MixUp(.4)] if augment else []), *L(cbs)]
     learn = AudioLearner(whole_clips(dls) if whole else dls, model, loss_func=loss_func, metrics=ifnone(metrics, _metrics(y0)),
         splitter=lambda m: [params(m.encoder), params(m.head)], cbs=cbs, train_bn=kwargs.pop('train_bn', scratch), **kwargs)
-    learn.probed = probe and not scratch
+    learn.probed = probe and not scratch and _read_by_us(dls)
     if not scratch:
-        if probe: init_head(model, *_labelled(dls, 2000), numbers=y0.is_floating_point() and not isinstance(y0, TensorMultiCategory))
+        if learn.probed: init_head(model, *_labelled(dls, 2000), numbers=y0.is_floating_point() and not isinstance(y0, TensorMultiCategory))
         learn.freeze()
     return learn
 

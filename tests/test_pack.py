@@ -209,7 +209,7 @@ def test_learner(pack, tmp_path, num_workers):
     quiet(learn, learn.fit, 2, 1e-3)
     assert len(losses(learn))==6 and losses(learn).isfinite().all()
     e = learn.embed(pack)
-    assert e.shape==(14,32)
+    assert e.shape==(14,learn.encoder.num_features)
     learn.export(tmp_path/'l.pkl')
     close(load_learner(tmp_path/'l.pkl').embed(pack), e)
     clf = audio_learner(dls, learn.encoder)

@@ -46,8 +46,8 @@ def test_predict_hears_everything(enc, labelled):
     l.export(); np.testing.assert_allclose(load_learner(l.path/'export.pkl').predict(str(fn))[2], q, atol=1e-4)
 
 def test_a_broken_labelled_file(enc, files, tmp_path):
-    fs = list(files[::2][:40]); bad = tmp_path/'bad.wav'; bad.write_text('x'); fs[4] = bad
-    dls = SlicerDataLoaders.from_lists(tmp_path, fs, files[::2][:40].map(parent_label), valid_idx=range(1,40,2), bs=8, num_workers=0, device='cpu')
+    fs = list(files[::2][:39]); bad = tmp_path/'bad.wav'; bad.write_text('x'); fs[4] = bad
+    dls = SlicerDataLoaders.from_lists(tmp_path, fs, files[::2][:39].map(parent_label), valid_idx=range(1,39,2), bs=8, num_workers=0, device='cpu')
     with warnings.catch_warnings():
         warnings.simplefilter('ignore'); l = audio_learner(dls, enc); quiet(l, l.fine_tune, 1)
 

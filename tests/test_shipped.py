@@ -1,0 +1,31 @@
+"The encoder that comes with the library"
+from conftest import *
+
+@pytest.fixture(scope='module')
+def small(): return AudioEncoder.from_pretrained('slicer-small')
+
+def test_is_small_and_whole(small):
+    folder = shipped('slicer-small')
+    assert {f.name for f in folder.iterdir()}=={'config.json','model.safetensors','README.md'}
+    assert sum(f.stat().st_size for f in folder.iterdir())<1e6
+    assert not small.training and all(p.isfinite().all() for p in small.state_dict().values())
+
+def test_hears_more_than_untrained(small, tmp_path):
+    "Sounds that it was not trained on: neighbours agree in kind more often than for three untrained twins"
+    fs = get_audio_files(synth_sounds(n=10, path=tmp_path/'set', seed=5))
+    y = np.array(fs.map(parent_label))
+    tr = np.arange(len(fs))%2==0
+    def knn(e): z = e.embed(fs); return float(knn_probe(None, (z[tr],y[tr]), (z[~tr],y[~tr])))
+    ours,others = knn(small),[knn(small.untrained(s)) for s in range(3)]
+    assert ours>max(others), (ours, others)
+
+def test_is_the_default_of_audio_learner(loaders, files):
+    fs = files[::3]
+    learn = audio_learner(loaders(fs, labels=fs.map(parent_label)))
+    want = AudioEncoder.from_pretrained('slicer-small').state_dict()
+    assert all(torch.equal(v, want[k]) for k,v in learn.model.encoder.state_dict().items())
+
+def test_a_folder_of_that_name_comes_first(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    AudioEncoder('audiontt', **encoder_kw).save_pretrained('slicer-small')
+    assert AudioEncoder.from_pretrained('slicer-small').num_features!=small.num_features
