@@ -88,7 +88,7 @@ def our_views(kmix=True):
 
 def path_row(what, files, kmix, ref, runs, bs, few):
     "Files → two views: ours for `bs` files, the stand-in for the first `few`"
-    dls = SlicerDataLoaders.from_lists('.', [*files]*3, bs=bs, num_workers=0, device='cpu', valid_pct=.1)
+    dls = SlicerDataLoaders.from_lists('.', [*files]*3, bs=bs, num_workers=0, windows=1, device='cpu', valid_pct=.1)
     mine,user = our_views(kmix),UserViews(kmix=kmix)
     def ours():
         b = first(dls.train)[0]
@@ -99,7 +99,7 @@ def path_row(what, files, kmix, ref, runs, bs, few):
 
 def packed_row(what, files, tmp, kmix, runs, bs, few):
     pack = pack_audio(files[0].parent, tmp/f'{files[0].parent.name}-pack', n_workers=1)
-    dls = SlicerDataLoaders.from_pack(pack, bs=min(bs, int(.8*len(pack))), num_workers=0, device='cpu')
+    dls = SlicerDataLoaders.from_pack(pack, bs=min(bs, int(.8*len(pack))), num_workers=0, windows=1, device='cpu')
     bs,mine,user = dls.bs,our_views(kmix),UserViews(kmix=kmix)
     dls.train.n = bs
     def ours():
