@@ -597,7 +597,6 @@ def test_slicer_with_fastaudios_views(fa, tiny, tmp_path):
 
 def test_deltas_for_the_encoder(fa, tiny):
     "Three channels: deltas are taken of the finished views"
-    learn = tiny(arch_kwargs=dict(encoder_kw, in_chans=3))
-    learn.model.views.tfms.append(fa.FastaudioTfm(fa.DeltaGPU()))
+    learn = tiny(arch_kwargs=dict(encoder_kw, in_chans=3), tfms=['mixup', 'crop', 'kmix', fa.FastaudioTfm(fa.DeltaGPU())])
     quiet(learn, learn.fit, 1)
     assert losses(learn).isfinite().all()
