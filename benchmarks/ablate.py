@@ -58,13 +58,13 @@ def probe(features, ts, split='valid'):
         res[t] = 100*float(acc)
     return {**res, 'average':sum(res.values())/len(res)}
 
-DL_ARGS = 'sr duration pad level n_mels bs num_workers'.split()
+DL_ARGS = 'sr duration pad level n_mels bs num_workers windows'.split()
 
 def train(data, cfg, seed):
     "One run: (learner, seconds)"
     set_seed(seed, reproducible=True)
     cfg = dict(cfg); lr,passes,wd,preset = cfg.pop('lr'),cfg.pop('passes'),cfg.pop('wd', None),cfg.pop('preset', None)
-    if preset: cfg = {**lape_preset, 'level':None, **cfg}
+    if preset: cfg = {**lape_preset, 'level':None, 'windows':1, **cfg}
     dls = SlicerDataLoaders.from_df(pd.read_csv(data/'pretrain.csv'), data, **{k:cfg.pop(k) for k in DL_ARGS if k in cfg})
     learn = SlicerLearner(dls, seed=seed, **cfg)
     t = time.time()

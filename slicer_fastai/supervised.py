@@ -10,6 +10,7 @@ __all__ = ['ReadWhole', 'PadWindows', 'whole_clips', 'AudioClassifier', 'init_he
 from .audio import *
 from .spectrogram import *
 from .frontend import *
+from .perturb import *
 from .encoder import *
 from .data import *
 from .pack import *
@@ -60,7 +61,7 @@ def _whole(dl, front):
 
 def whole_clips(
     dls,  # labelled `SlicerDataLoaders`
-)->DataLoaders: # the same, with whole clips in validation
+)->DataLoaders: # the same, with whole clips (their first 30 s) in validation
     "Random windows in training, all windows in validation"
     res = copy(dls); res.loaders = [dls.train, *(_whole(o, front_end(dls)) for o in dls.loaders[1:])]
     return res
@@ -135,15 +136,8 @@ class SpecAugment(Callback):
     def __init__(self,
         time:float=.2,  # widest band, as a share of the frames
         freq:float=.2,  # widest band, as a share of the mel bands
-    ): store_attr()
-
-    def before_batch(self):
-        x = self.xb[0]; B,dev = len(x),x.device
-        def band(n, most):
-            w = torch.rand(B, 1, device=dev)*most*n; a = torch.rand(B, 1, device=dev)*(n-w); t = torch.arange(n, device=dev)
-            return (t>=a)&(t<a+w)
-        m = band(x.shape[-2], self.freq)[:,None,:,None]|band(x.shape[-1], self.time)[:,None,None,:]
-        self.learn.xb = (torch.where(m, x.mean((-1,-2), keepdim=True), x),*self.xb[1:])
+    ): self.mask = SpecMask(time, freq)
+    def before_batch(self): self.learn.xb = (self.mask(self.xb[0]),*self.xb[1:])
 
 class AudioLearner(Learner):
     "A `Learner` for labelled sounds, made by `audio_learner`"
@@ -204,14 +198,14 @@ def _metrics(y): # a target → what is worth seeing
 @delegates(Learner.__init__, but=['model','splitter'])
 def audio_learner(
     dls,                    # labelled `SlicerDataLoaders`
-    encoder='slicer-small', # a pre-trained `AudioEncoder` (it is copied), a folder of `save_pretrained` a shipped name, or an architecture to train from scratch
+    encoder='slicer-small', # a pre-trained `AudioEncoder` (it is copied), a folder of `save_pretrained`, a shipped name, or an architecture to train from scratch
     n_out:int=None,         # outputs; default: the number of labels
     loss_func=None,         # default: the data's
     metrics=None,           # shown each epoch; default: accuracy; for several labels a clip accuracy_multi and mAP; for numbers rmse
     probe:bool=True,        # a pre-trained encoder's head begins as the linear probe of at most 2,000 training clips
     keep_bn:bool=None,      # batch norms keep their statistics while training; default: in a pre-trained encoder
     augment:bool=False,     # `SpecAugment` and fastai's MixUp
-    whole:bool=True,        # validation hears whole clips
+    whole:bool=True,        # validation hears all windows of the first 30 s of a clip
     cbs=None,               # more callbacks
     **kwargs
 )->AudioLearner:
