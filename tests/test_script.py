@@ -23,7 +23,7 @@ def command(args, cwd):
     "The console script of the environment, or the module where it isn't installed"
     exe = Path(sys.executable).parent/'slicer_pretrain'
     cmd = [str(exe)] if exe.exists() else [sys.executable, '-m', 'slicer_fastai.script']
-    env = {**os.environ, 'PYTHONPATH':str(root), 'OMP_NUM_THREADS':'1', 'PYTHONUNBUFFERED':'1'}
+    env = {**os.environ, 'PYTHONPATH':str(root), 'OMP_NUM_THREADS':'1', 'PYTHONUNBUFFERED':'1', 'PYTHONWARNINGS':'default'}
     return subprocess.Popen([*cmd, *map(str, args)], cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 def test_as_the_shell_runs_it(recordings, tmp_path):
