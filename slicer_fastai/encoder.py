@@ -167,7 +167,7 @@ class AudioEncoder(Module):
         head:bool=False, # the last layer, for the heads of pre-training, instead
     )->list: # frames (B, T, ·) of each of `layers`; T may differ
         "What the layers give that the embedding is read at; of two windows (B, 2, n_mels, frames) the first counts"
-        x = self.norm(x.as_subclass(Tensor)[:,:self.in_chans])
+        x = self.norm((x.as_subclass(Tensor) if isinstance(x, TensorBase) else x)[:,:self.in_chans])    # torch.export knows no as_subclass
         if head or self.layers==('top',): return [self._in_pieces(self._top, x)]
         named = self._in_pieces(self._named, x)
         return [x.flatten(1,2).mT if o=='logmel' else named[o] for o in self.layers]

@@ -1,0 +1,35 @@
+"`SoundEmbedder` among scikit-learn's"
+from conftest import *
+from slicer_fastai.sklearn import *
+from sklearn.utils.estimator_checks import check_estimator
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.linear_model import RidgeClassifier
+from sklearn.exceptions import SkipTestWarning
+
+#: scikit-learn's checks that cannot hold for sounds, and why
+not_ours = dict(
+    check_n_features_in='sounds have any number of samples: a fit fixes none',
+    check_n_features_in_after_fitting='sounds have any number of samples: a fit fixes none',
+    check_complex_data='complex samples become their real part with a warning, as in NumPy',
+)
+
+@pytest.fixture(scope='module')
+def enc(): return AudioEncoder('audiontt', d=8, width=1).eval()
+
+def test_scikit_learns_own_checks(enc):
+    "All of `check_estimator`, a row of an array being a sound at 16 kHz"
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        res = check_estimator(SoundEmbedder(enc, sr=16000), expected_failed_checks=not_ours, on_fail=None)
+    bad = {o['check_name']:str(o['exception'])[:200] for o in res if o['status']=='failed'}
+    assert not bad, bad
+    assert sum(o['status']=='passed' for o in res)>25
+
+def test_grid_search_with_an_encoder_by_name(files, tmp_path, enc):
+    folder = enc.save_pretrained(tmp_path/'enc')
+    fs,y = files[::3],[i%2 for i in range(36)]
+    pipe = make_pipeline(SoundEmbedder(str(folder)), RidgeClassifier())
+    s = GridSearchCV(pipe, {'soundembedder__max_s':[.5,1.]}, cv=2, error_score='raise').fit(fs, y)
+    close(s.best_estimator_[0].transform(fs[:3]), enc.embed(fs[:3], max_s=s.best_params_['soundembedder__max_s']))
+    assert s.best_estimator_[0].encoder==str(folder)
