@@ -356,6 +356,7 @@ def from_pack(cls:SlicerDataLoaders,
     num_workers:int=None,   # worker processes; default as fastai
     device=None,            # default as fastai
     verify:bool=False,      # compare the whole pack with its checksums first?
+    windows:int=None,       # windows of each clip, see `AudioSpecBlock`; default: 2 without labels, 1 with
     **kwargs
 ):
     "From packed audio"
@@ -363,7 +364,7 @@ def from_pack(cls:SlicerDataLoaders,
     (splits,bs),cat = split_clips(len(pack), bs, valid_pct, seed, valid_idx),_categories(pack, labels)
     if (front := kwargs.get('front')) is None: kwargs['sr'] = pack.sr
     elif front.sr!=pack.sr: raise ValueError(f'{pack.path} is packed at {pack.sr} Hz, the front end wants {front.sr}: pack_audio(…, sr={front.sr})')
-    block = AudioSpecBlock(**kwargs)
+    block = AudioSpecBlock(windows=ifnone(windows, 1 if cat else 2), **kwargs)
     ds = [PackedWindows(pack, np.array(list(s)), block.type_tfms[0], i, cat) for i,s in enumerate(splits)]
     return cls.from_dsets(*ds, path=ifnone(path, pack.path), bs=bs, num_workers=num_workers,
                           device=ifnone(device, default_device()), dl_type=PackedDL, after_batch=block.batch_tfms)
