@@ -6,6 +6,7 @@ import textwrap, warnings
 from fastcore.script import call_parse
 from fastai.basics import *
 from slicer_fastai.all import *
+from .pictures import save
 
 kinds = {
     'a good start':               dict(n=4),
@@ -30,8 +31,9 @@ def run(files, n, lr=2e-3, wd=None, labels=True, flat=False, **kwargs):
 def draw(ax, learn, title):
     "Loss and chance, the probe against untrained, and what Health says"
     df = pd.DataFrame(learn.health_log).set_index('epoch')
-    ax.plot(df.index, df.instance_loss.clip(upper=3*df.chance), 'o-', ms=3, c='#0072b2', label='instance loss'); ax.plot(df.index, df.chance, '--', c='#0072b2', label='chance')
-    ax.set(title=title, xlabel='epoch', ylabel='nats', ylim=(0, None)); ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.plot(df.index, df.instance_loss, 'o-', ms=3, c='#0072b2', label='instance loss')
+    ax.plot(df.index, df.chance, '--', c='#0072b2', label='chance')
+    ax.set(title=title, xlabel='epoch', ylabel='nats', ylim=(0, 1.2*df.chance.max())); ax.xaxis.get_major_locator().set_params(integer=True)
     if 'knn' in df:
         b = ax.twinx(); b.plot(df.index, 100*df.knn, '^:', ms=3, c='#d55e00', label='knn'); b.axhline(100*df.knn_untrained.iloc[-1], c='#d55e00', lw=.8); b.set(ylim=(0, 100), ylabel='knn, %; line: untrained')
     ax.text(0, -.3, textwrap.fill(learn.diagnose(), 62), transform=ax.transAxes, va='top', fontsize=7.5)
@@ -47,4 +49,4 @@ def main(
     for ax,(name,kw) in zip(axs.flat, kinds.items()):
         learn = run(files, **kw); draw(ax, learn, name)
         print(f'{name:20s}', learn.diagnose(), flush=True)
-    fig.savefig(out, dpi=100)
+    save(fig, Path(out), dpi=100)
