@@ -6,6 +6,7 @@
 __all__ = ['AudioPack', 'PackedClip', 'pack_audio', 'PackedWindows', 'PackedDL']
 
 # %% ../nbs/21_pack.ipynb #c39b89ca
+from .files import *
 from .audio import *
 from .audio import _open,_window
 from .data import *
@@ -157,22 +158,6 @@ def _pieces(fn, sr, secs=20):
             x = np.rint(x, out=x).clip(-32768, 32767, out=x).astype('<i2')
             yield x if len(x)==k else np.pad(x, (0, k-len(x)))
 
-# %% ../nbs/21_pack.ipynb #a4c354f4
-@contextmanager
-def _whole(fn):
-    "A file to write; it appears as `fn` when all of it is on the disk, or not at all"
-    tmp = fn.with_name(fn.name+'.tmp')
-    try:
-        with open(tmp, 'wb') as f:
-            yield f
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(tmp, fn)
-    except BaseException as e:
-        tmp.unlink(missing_ok=True)
-        if getattr(e, 'errno', None): e.filename = str(fn)
-        raise
-
 # %% ../nbs/21_pack.ipynb #a76da3b1
 def _append(f, fn, sr):
     "Write a file's samples to the end of `f`: their number, checksum, and why there are none"
@@ -192,9 +177,9 @@ def _shard(fn_files, sr):
     fn,files = fn_files
     table = fn.with_suffix('.json')
     if table.exists(): return json.loads(table.read_text())
-    with _whole(fn) as f: rows = [_append(f, o, sr) for o in files]
+    with whole(fn) as f: rows = [_append(f, o, sr) for o in files]
     if any(n for n,*_ in rows):
-        with _whole(table) as f: f.write(json.dumps(rows).encode())
+        with whole(table) as f: f.write(json.dumps(rows).encode())
     return rows
 
 # %% ../nbs/21_pack.ipynb #cad67741
@@ -249,7 +234,7 @@ def _write(dest, files, names, labels, stats, sr, sig, n_workers):
     try:
         tables = run(_shard, list(zip(fns, groups)), progress=len(fns)>1)
         index = _gather(tables, fns, names, labels, sr=sr, sig=sig)
-        with _whole(dest/'index.npz') as f: np.savez(f, **index)
+        with whole(dest/'index.npz') as f: np.savez(f, **index)
     except OSError as e:
         if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG): raise
         raise _explain(e, fns, run(_need, files, progress=False)) from None
