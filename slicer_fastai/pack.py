@@ -8,7 +8,7 @@ __all__ = ['AudioPack', 'PackedClip', 'pack_audio', 'PackedWindows', 'PackedDL']
 # %% ../nbs/21_pack.ipynb #c39b89ca
 from .files import *
 from .audio import *
-from .audio import _open,_window
+from .audio import _open,_shown,_window
 from .data import *
 from fastai.basics import *
 from fastai.data.all import *
@@ -17,10 +17,6 @@ from zlib import crc32
 
 # %% ../nbs/21_pack.ipynb #17397fab
 _remedy = 'delete the folder and pack_audio again, or copy it again'
-
-def _shown(fn):
-    "A path as messages show it: bytes that aren't UTF-8 are escaped"
-    return os.fspath(fn).encode('utf8', 'surrogateescape').decode('utf8', 'backslashreplace')
 
 def _index(path):
     "Arrays and settings of the index of a pack"
@@ -144,13 +140,9 @@ def read_window(self:PackedClip,
     return self.pack.clip(self.i)[i:i+n].astype(np.float32)/32768
 
 # %% ../nbs/21_pack.ipynb #8d2d824a
-class _Name(str):
-    "A path that libsndfile opens even where it isn't UTF-8"
-    def encode(self, *args): return os.fsencode(str(self))
-
 def _pieces(fn, sr, secs=20):
     "A whole file as int16 at `sr`, some seconds at a time"
-    with _open(_Name(fn)) as f:
+    with _open(fn) as f:
         n,step = math.ceil(f.frames*sr/f.samplerate),secs*sr
         for i in range(0, n, step):
             k = min(step, n-i)
@@ -193,7 +185,7 @@ def _groups(sizes, mb=8, n=64):
 def _need(fn, sr):
     "Bytes of a file once it is packed; 0 if it cannot be read"
     try:
-        with _open(_Name(fn)) as f: return 2*math.ceil(f.frames*sr/f.samplerate)
+        with _open(fn) as f: return 2*math.ceil(f.frames*sr/f.samplerate)
     except AudioReadError: return 0
 
 def _explain(e, fns, needs):

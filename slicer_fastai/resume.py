@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['state_bytes', 'state_of', 'States', 'run_settings', 'StopByHand', 'Resume']
 
-# %% ../nbs/42_resume.ipynb #9547f4d3
+# %% ../nbs/42_resume.ipynb #ede55857
 from .files import *
 from fastai.basics import *
 from fastai.callback.all import *
@@ -13,7 +13,7 @@ from safetensors.torch import save as tensor_bytes, load as tensors_of
 import random, signal, threading
 from zlib import crc32
 
-# %% ../nbs/42_resume.ipynb #eb634f1c
+# %% ../nbs/42_resume.ipynb #112cae95
 _lists = dict(list=list, tuple=tuple, L=L)
 
 class _Box:
@@ -29,14 +29,15 @@ class _Box:
 
 def _pack_list(o, box):
     "A list; of floats or of single numbers as tensors: one tensor"
-    alike = len(o)>8 and len({(type(x), getattr(x, 'dtype', None)) for x in o})==1
-    if alike and isinstance(o[0], (float,np.floating)): return {'floats':box.put(tensor(o, dtype=torch.float64))}
-    if alike and isinstance(o[0], Tensor) and all(x.ndim==0 for x in o): return {'scalars':box.put(torch.stack([x.as_subclass(Tensor) for x in o]))}
+    if len(o)>8 and all(isinstance(x, (float,np.floating)) for x in o): return {'floats':box.put(tensor([float(x) for x in o], dtype=torch.float64))}
+    if len(o)>8 and all(isinstance(x, Tensor) and x.ndim==0 for x in o) and len({x.dtype for x in o})==1:
+        return {'scalars':box.put(torch.stack([x.detach().as_subclass(Tensor) for x in o]))}
     return [_pack(x, box) for x in o]
 
 def _pack(o, box):
     "As JSON, tensors in the box; TypeError where that is impossible"
     if isinstance(o, np.generic): o = o.item()
+    if isinstance(o, float): o = float(o)                               # a probe's result is one, too
     if o is None or type(o) in (str,int,float,bool): return o
     if isinstance(o, Tensor): return {'tensor':box.put(o)}
     if isinstance(o, np.ndarray) and o.dtype.kind in 'iufb': return {'array':[str(o.dtype), o.tolist()]}
@@ -44,7 +45,7 @@ def _pack(o, box):
     if kind := first(k for k,t in _lists.items() if type(o) is t): return {kind:_pack_list(list(o), box)}
     raise TypeError(f'{type(o).__name__} is no part of a state')
 
-# %% ../nbs/42_resume.ipynb #57b85b1e
+# %% ../nbs/42_resume.ipynb #9aa95a72
 def _unpack_list(o, ts):
     if isinstance(o, list): return [_unpack(x, ts) for x in o]
     return ts[o['floats']].tolist() if 'floats' in o else list(ts[o['scalars']].unbind())
@@ -72,7 +73,7 @@ def state_of(
     n = int.from_bytes(b[:8], 'little')
     return _unpack(json.loads(json.loads(b[8:8+n])['__metadata__']['state']), tensors_of(b))
 
-# %% ../nbs/42_resume.ipynb #2de327fa
+# %% ../nbs/42_resume.ipynb #93f3bd80
 class States:
     "The states of a run in a folder: the last two, each with its checksum"
     def __init__(self,
@@ -105,7 +106,7 @@ class States:
         for f in self.folder.glob('state-*'): f.unlink()
         if self.folder.is_dir() and not any(self.folder.iterdir()): self.folder.rmdir()
 
-# %% ../nbs/42_resume.ipynb #f581e123
+# %% ../nbs/42_resume.ipynb #73e3cbf6
 def _random(dls):
     "All states of random numbers"
     return dict(python=random.getstate(), numpy=np.random.get_state(), torch=torch.get_rng_state(), cuda=list(torch.cuda.get_rng_state_all()),
@@ -117,7 +118,7 @@ def _set_random(s, dls):
     for dl,o in zip(dls.loaders, s['loaders']):
         if o: dl.rng.setstate(o)
 
-# %% ../nbs/42_resume.ipynb #5c07dc43
+# %% ../nbs/42_resume.ipynb #5784112b
 def _like(t, p):
     "`t` on the device of `p`, and laid out as `p` where they have one shape"
     return torch.empty_like(p, dtype=t.dtype).copy_(t) if t.shape==p.shape else t.to(p.device)
@@ -134,7 +135,7 @@ def _set_grads(opt, gs):
     for (p,*_),g in zip(opt.all_params(), gs):
         p.grad = None if g is None else _like(g, p) if isinstance(g, Tensor) else torch.zeros_like(p)
 
-# %% ../nbs/42_resume.ipynb #d5a54c94
+# %% ../nbs/42_resume.ipynb #abfa58d5
 _quiet = {'ProgressCallback','ShowGraphCallback','CSVLogger','KeepMemory','StopByHand','Resume'}  # they only show, or keep nothing
 
 def _cbs(learn): return [o for o in learn.cbs.sorted('order') if type(o).__name__ not in _quiet]
@@ -154,14 +155,16 @@ _of_learner = 'train_iter','pct_train','smooth_loss','final_record','health_log'
 
 def _objects(learn):
     return dict(learn={k:getattr(learn, k) for k in _of_learner if k in vars(learn)},
-                cbs=[_plain(o) for o in _cbs(learn)], metrics=[_plain(o) for o in _metrics(learn)])
+                cbs=[(type(o).__name__, _plain(o)) for o in _cbs(learn)], metrics=[_plain(o) for o in _metrics(learn)])
 
 def _set_objects(learn, s):
     for k,v in s['learn'].items(): setattr(learn, k, v)
-    for os,ss in ((_cbs(learn),s['cbs']), (_metrics(learn),s['metrics'])):
-        for o,v in zip(os, ss): vars(o).update(v)
+    for o,v in zip(_metrics(learn), s['metrics']): vars(o).update(v)
+    cbs = _cbs(learn)
+    for name,v in s['cbs']:
+        if (o := first(o for o in cbs if type(o).__name__==name)): vars(o).update(v); cbs.remove(o)
 
-# %% ../nbs/42_resume.ipynb #6960ff65
+# %% ../nbs/42_resume.ipynb #fd56eac2
 def _clips(ds):
     "Number of clips, and a checksum of their names: the last two parts, so that a folder may move"
     items = [o[0] if isinstance(o, tuple) else o for o in getattr(ds, 'items', [])]
@@ -189,7 +192,8 @@ def run_settings(
     s.update({f'shape of {k}':list(v.shape) for k,v in m.state_dict().items()})
     s.update({f'{k} of {n or type(m).__name__}':v for n,o in m.named_modules() for k,v in vars(o).items()
               if k[0]!='_' and k!='training' and _is_plain(v)})
-    s.update({f'callback {type(o).__name__}':{k:str(v) for k,v in getattr(o, '__stored_args__', {}).items() if _is_plain(v)} for o in _cbs(learn)})
+    s.update({f'callback {type(o).__name__}':{k:str(v) for k,v in o.__stored_args__.items() if _is_plain(v)}
+              for o in _cbs(learn) if getattr(o, '__stored_args__', None)})
     return json.loads(json.dumps(s))
 
 def _differences(a, b):
@@ -197,7 +201,7 @@ def _differences(a, b):
     d = [f'{k} was {a.get(k)!r:.60} and is {b.get(k)!r:.60} here' for k in {**a, **b} if a.get(k)!=b.get(k)]
     return '; '.join(d[:5])+(f'; and {len(d)-5} more' if len(d)>5 else '')
 
-# %% ../nbs/42_resume.ipynb #464a7f8f
+# %% ../nbs/42_resume.ipynb #0537f18f
 class StopByHand(Callback):
     "Ctrl-C ends a fit after the batch as if it were over; a second one at once"
     order,hit,last,main,ends = 90,False,None,False,CancelFitException
@@ -222,7 +226,7 @@ class StopByHand(Callback):
         self.last = self.learn.loss                                     # fastai forgets it
         self.end(None)
 
-# %% ../nbs/42_resume.ipynb #6a4913f3
+# %% ../nbs/42_resume.ipynb #1cce12e7
 class Resume(StopByHand):
     "Keeps the whole state of a fit on the disk; the same fit in a new process goes on from there"
     def __init__(self,
@@ -258,7 +262,7 @@ class Resume(StopByHand):
     def before_epoch(self):
         if self.back: self.learn.all_batches = self._rest
 
-# %% ../nbs/42_resume.ipynb #6f959c3d
+# %% ../nbs/42_resume.ipynb #debf0de6
 @patch
 def _rest(self:Resume):
     "The batches of an epoch from where it was left"
@@ -297,7 +301,7 @@ def save(self:Resume, epoch, batch=0):
         self.warned = True
     self.when = time.monotonic()
 
-# %% ../nbs/42_resume.ipynb #ea058a05
+# %% ../nbs/42_resume.ipynb #9a2d4527
 @patch
 def before_train(self:Resume):
     if self.back: return                                                # on the disk already
