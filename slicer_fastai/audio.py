@@ -12,7 +12,7 @@ from fastai.data.block import TransformBlock
 from fasttransform import Transform, DisplayedTransform
 from fastprogress import progress_bar
 from IPython.display import Audio, display
-import soundfile as sf, soxr, random
+import soundfile as sf, soxr, random, stat
 from zlib import crc32
 
 # %% ../nbs/00_audio.ipynb #5ec4080d
@@ -46,14 +46,26 @@ class AudioTensor(TensorBase):
 # %% ../nbs/00_audio.ipynb #bedcf0f0
 class AudioReadError(Exception):
     "A file that cannot be read as audio; the message names it, the reason and the remedy"
+    message = True                                                      # torch makes it anew in the main process, of one text
     def __init__(self,
-        fn,      # the file
-        reason,  # what is wrong with it
+        fn=None,    # the file
+        reason='',  # what is wrong with it
         remedy='verify_audio(path) lists every such file', # what to do
+        message=None, # from a worker: the text with its traceback
     ):
-        self.fn,self.reason,self.remedy = fn,reason,remedy
+        self.fn,self.reason,self.remedy,self.message = fn,reason,remedy,message
         super().__init__(fn, reason, remedy)
-    def __str__(self): return f'{self.fn}: {self.reason} – {self.remedy}'
+    def __str__(self):
+        if self.message: return self.message.split('AudioReadError: ')[-1].rstrip()
+        return f'{_shown(self.fn)}: {self.reason} – {self.remedy}'
+
+def _shown(fn):
+    "A path as messages show it: bytes that aren't UTF-8 are escaped"
+    return os.fspath(fn).encode('utf8', 'surrogateescape').decode('utf8', 'backslashreplace') if hasattr(fn, '__fspath__') else str(fn)
+
+class _Name(str):
+    "A path that libsndfile opens even where it isn't UTF-8"
+    def encode(self, *args): return os.fsencode(str(self))
 
 def _why(fn, e):
     "Why `fn` could not be opened: the file system's reason, or else libsndfile's"
@@ -64,7 +76,9 @@ def _why(fn, e):
     return AudioReadError(fn, str(e).rstrip('.').split(': ',2)[-1])
 
 def _open(fn):
-    try: f = sf.SoundFile(os.fspath(fn))
+    try:
+        if not stat.S_ISREG(os.stat(fn).st_mode): raise ValueError('is no regular file')     # a pipe would be waited for
+        f = sf.SoundFile(_Name(os.fspath(fn)))
     except Exception as e: raise _why(fn, e) from None
     if f.frames>0 and 1000<=f.samplerate<=1_000_000: return f
     f.close()
@@ -81,7 +95,8 @@ def _read(f, i, n):
         x = x[:,0]*scale if f.channels==1 else x.astype(np.float32)@np.full(f.channels, scale)   # 40 times faster than NumPy's mean over so short an axis
     except Exception as e: raise AudioReadError(f.name, f'cannot decode samples {i} to {i+n} ({e})') from None
     if len(x)<min(n, f.frames-i): raise AudioReadError(f.name, f'ends at sample {i+len(x)} though its header promises {f.frames}')
-    if not np.isfinite(x).all(): raise AudioReadError(f.name, 'contains NaN or infinite samples', 'write it again, or leave it out')
+    if not pcm and len(x) and not -1e9<x.min()<=x.max()<1e9:              # squares of more are infinite; NaN is neither
+        raise AudioReadError(f.name, 'contains NaN or infinite samples' if not np.isfinite(x).all() else 'contains samples beyond 1e9', 'write it again, or leave it out')
     return x
 
 # %% ../nbs/00_audio.ipynb #ce22c300
@@ -128,6 +143,30 @@ def pad_to(
 # %% ../nbs/00_audio.ipynb #00d0cac8
 audio_extensions = set('.wav .wave .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .w64 .rf64'.split()) # what libsndfile reads
 
+def _walk(path, recurse, folders):
+    "Files below a folder, each folder and each file once, however many links lead there"
+    seen,files = set(),[]
+    for i,(p,ds,fs) in enumerate(os.walk(path, followlinks=True)):
+        st = os.stat(p); key = st.st_dev,st.st_ino
+        if key in seen: ds[:] = []; continue
+        seen.add(key)
+        top = i==0 and len(L(folders))
+        ds[:] = sorted(o for o in ds if recurse and (o in folders if top else not o.startswith('.')))
+        if not top or '.' in folders: files += [Path(p)/o for o in fs if not o.startswith('.')]
+    return files
+
+def _once(files):
+    "Regular files, each once by device and inode, the first by name; a warning names what is none"
+    seen,res,other = set(),[],[]
+    for f in files:
+        try: st = os.stat(f)
+        except OSError: res.append(f); continue                        # a broken link: verify_audio tells
+        key = (st.st_dev,st.st_ino) if st.st_ino else f
+        if not stat.S_ISREG(st.st_mode): other.append(f)
+        elif key not in seen: seen.add(key); res.append(f)
+    if other: warnings.warn(f'skipped: {len(other)} of no regular kind (pipe, device), e.g. {_shown(other[0])}')
+    return L(res)
+
 def get_audio_files(
     path,            # a folder
     recurse=True,    # look into sub-folders
@@ -136,9 +175,9 @@ def get_audio_files(
     "All audio files below `path` that libsndfile can read; an error says so where there are none"
     path = Path(path)
     if not path.is_dir(): raise FileNotFoundError(f'{path} is no folder: give the folder that holds your recordings')
-    fs = get_files(path, extensions=audio_extensions, recurse=recurse, folders=folders).sorted()
-    if fs: return fs
-    other = Counter(o.suffix.lower() for o in get_files(path, recurse=recurse, folders=folders)).most_common(3)
+    found = _walk(path, recurse, folders)
+    if fs := _once(sorted(o for o in found if o.suffix.lower() in audio_extensions)): return fs
+    other = Counter(o.suffix.lower() for o in found).most_common(3)
     seen = ', '.join(f'{n} {e or "without ending"}' for e,n in other) or 'no file at all'
     raise FileNotFoundError(f'{path} holds no audio file ({seen}): libsndfile reads {" ".join(sorted(audio_extensions))}; '
                             'convert others with ffmpeg, e.g. `ffmpeg -i a.m4a a.flac`')
@@ -157,7 +196,7 @@ def verify_audio(
     n_workers:int=None,  # threads; default as fastai
     whole:bool=False,    # decode all of each file, not only its ends
 )->pd.DataFrame: # file, reason and remedy of each file that cannot be read
-    "Which files cannot be read, and why"
+    "Which files cannot be read, and why; without `whole`, what lies between the two ends (a NaN, a torn place) is met in training only, which then names it"
     files = L(files) if is_listy(files) else get_audio_files(files)
     res = parallel(_verdict, files, whole=whole, n_workers=ifnone(n_workers, defaults.cpus), threadpool=True, progress=len(files)>1000)
     return pd.DataFrame([(str(f),*r) for f,r in zip(files, res) if r], columns=['file','reason','remedy'])

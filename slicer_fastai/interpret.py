@@ -7,6 +7,7 @@ __all__ = ['RememberFiles', 'listens']
 
 # %% ../nbs/52_interpret.ipynb #e13f1beb
 from .audio import *
+from .files import *
 from .spectrogram import *
 from .augment import *
 from .frontend import *
@@ -409,15 +410,6 @@ def _map_svg(xy, labels, titles, srcs, size=(720,480)):
             f'{dots}</svg><div>{keys if 1<len(names)<=40 else ""}</div><p>A click plays the nearest sound: <span class="now">…</span></p></div>'
             f'<script>{_map_js}</script>')
 
-def _whole(fn, text):
-    "Write a text file whole or not at all: to a temporary name beside it, then renamed"
-    fn = Path(fn); tmp = fn.with_name(f'.{fn.name}.{os.getpid()}')
-    try:
-        with open(tmp, 'w', encoding='utf-8', errors='surrogateescape') as f: f.write(text); f.flush(); os.fsync(f.fileno())
-        tmp.replace(fn)
-    finally: tmp.unlink(missing_ok=True)
-    return fn
-
 def _page(title, body, css=''):
     "A page of HTML that is readable on a phone"
     return (f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -438,7 +430,7 @@ def map_html(self:SlicerLearner,
     files,labels,emb = _map_data(self, files, labels, emb, by, max_n, seed)
     srcs = [_src(f, self.encoder.front.duration) for f in files]
     svg = _map_svg(project(emb, method, seed), labels, [Path(f).name for f in files], srcs)
-    return _whole(fn, _page(f'{len(files)} clips', svg))
+    return write_whole(fn, _page(f'{len(files)} clips', svg))
 
 # %% ../nbs/52_interpret.ipynb #f96eee6d
 def _best(p, n, k):

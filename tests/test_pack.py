@@ -93,9 +93,9 @@ def test_changed_collection_is_not_resumed(mixed, tmp_path, monkeypatch, P):
     same(p, p)
 
 def test_stopped_before_the_index(mixed, tmp_path, monkeypatch, P):
-    real = P._whole
+    real = P.whole
     with monkeypatch.context() as m:
-        m.setattr(P, '_whole', lambda fn: 1/0 if fn.name=='index.npz' else real(fn))
+        m.setattr(P, 'whole', lambda fn: 1/0 if fn.name=='index.npz' else real(fn))
         with pytest.raises(ZeroDivisionError): pack_audio(mixed, tmp_path/'p', n_workers=1)
     monkeypatch.setattr(P, '_append', lambda *a,**k: 1/0)                   # nothing is decoded again
     assert len(pack_audio(mixed, tmp_path/'p', n_workers=1))==14

@@ -50,7 +50,7 @@ def test_ctrl_c_keeps_what_was_learned(recordings, tmp_path):
         if p.poll() is not None or h.exists() and len(h.read_text().splitlines())>2: break
     p.send_signal(signal.SIGINT); out,err = p.communicate(timeout=300)
     assert p.returncode==130 and 'stopped by hand' in out and 'Traceback' not in err, err
-    assert {o.name for o in (tmp_path/'run').iterdir()}=={'encoder','learner.pkl','report.html','report.json','history.csv'}
+    assert {o.name for o in (tmp_path/'run').iterdir()}=={'encoder','learner.pkl','report.html','report.json','history.csv','state'}
     assert 1<=json.loads((tmp_path/'run'/'report.json').read_text())['epochs']<5000
 
 def test_a_mistake_is_one_line(recordings, tmp_path):
