@@ -204,7 +204,8 @@ def load(cls:SoundIndex,
     return res
 
 @patch
-def _wide(self:SoundIndex):
+def to_frame(self:SoundIndex)->pd.DataFrame:
+    "One row a vector: file, start, seconds, label if any, v0 …"
     names = [f'v{i}' for i in range(self.vectors.shape[1])]
     return pd.concat([pd.DataFrame(self.table), pd.DataFrame(self.vectors, columns=names)], axis=1)
 
@@ -213,8 +214,8 @@ def to_csv(self:SoundIndex,
     fn,        # where to write
     **kwargs   # to pandas' `to_csv`
 ):
-    "One row a vector: file, start, seconds, label, v0 …"
-    self._wide().to_csv(fn, index=False, **kwargs); return Path(fn)
+    "Write `to_frame`"
+    self.to_frame().to_csv(fn, index=False, **kwargs); return Path(fn)
 
 @patch
 def to_parquet(self:SoundIndex,
@@ -222,7 +223,7 @@ def to_parquet(self:SoundIndex,
     **kwargs   # to pandas' `to_parquet`
 ):
     "As `to_csv`, as Parquet; needs pyarrow or fastparquet"
-    self._wide().to_parquet(fn, index=False, **kwargs); return Path(fn)
+    self.to_frame().to_parquet(fn, index=False, **kwargs); return Path(fn)
 
 # %% ../nbs/33_search.ipynb #f93677d3
 def _by_file(index): return np.stack([index.vectors[index.of==i].mean(0) for i in range(len(index.files))])
