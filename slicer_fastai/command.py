@@ -6,7 +6,7 @@
 __all__ = ['write_table', 'find_tasks', 'slicer_tasks', 'slicer_embed', 'slicer_search', 'slicer_probe', 'slicer_report',
            'slicer', 'main']
 
-# %% ../nbs/61_command.ipynb #a616d2a0
+# %% ../nbs/61_command.ipynb #856d2c77
 from .all import *
 from .script import *
 from fastai.basics import *
@@ -15,7 +15,7 @@ from contextlib import redirect_stdout, nullcontext
 from typing import Annotated
 import difflib
 
-# %% ../nbs/61_command.ipynb #ba2b7d60
+# %% ../nbs/61_command.ipynb #cf0a327a
 _writers = {'.csv':partial(pd.DataFrame.to_csv, index=False), '.parquet':partial(pd.DataFrame.to_parquet, index=False),
             '.json':partial(pd.DataFrame.to_json, orient='records', indent=1)}
 
@@ -37,7 +37,7 @@ def _encoder(name):
     run = Path(name)/'encoder'
     return AudioEncoder.from_pretrained(run if (run/'config.json').exists() else name)
 
-# %% ../nbs/61_command.ipynb #c296ecc5
+# %% ../nbs/61_command.ipynb #1ade9eff
 _columns = dict(path=('path','file','files','fname','filename','name'), label=('label','labels','class','category','target'))
 
 def _with_split(df):
@@ -75,7 +75,7 @@ def find_tasks(
     if not res: raise CliError(f'{path}: no table with columns path and label')
     return res
 
-# %% ../nbs/61_command.ipynb #50f326e8
+# %% ../nbs/61_command.ipynb #ea213597
 def slicer_tasks(
     paths:Annotated[Path, "tables (.csv) with columns path and label, folders of them, or folders with a sub-folder for each label", dict(nargs='+')],
     out:Path=None,  # write the table: .csv, .parquet or .json
@@ -89,7 +89,7 @@ def slicer_tasks(
                     missing=sum(not Path(o).exists() for o in t.path))
     return write_table(pd.DataFrame([row(*o) for o in found.items()]), out)
 
-# %% ../nbs/61_command.ipynb #636da38a
+# %% ../nbs/61_command.ipynb #ae61a853
 def slicer_embed(
     paths:Annotated[Path, "audio files and folders", dict(nargs='+')],
     encoder:str='slicer-small', # a name, a folder of save_pretrained, or the folder of a run
@@ -109,7 +109,7 @@ def slicer_embed(
     index.save(out)
     return pd.DataFrame([dict(index=str(out), files=len(index.files), vectors=len(index), level=index.level)])
 
-# %% ../nbs/61_command.ipynb #f6720c4d
+# %% ../nbs/61_command.ipynb #5a2e3078
 def slicer_search(
     where:Path,                 # an index (from `slicer embed --out`), or a folder of recordings
     sound:Path=None,            # what to look for: an audio file
@@ -125,7 +125,7 @@ def slicer_search(
     found = index.search(sound, k) if label is None else index.search_by_label(label, k, others=False)
     return write_table(pd.DataFrame(found), out)
 
-# %% ../nbs/61_command.ipynb #0f9d1184
+# %% ../nbs/61_command.ipynb #d7a99b90
 def slicer_probe(
     paths:Annotated[Path, "labelled tasks, see `slicer tasks`", dict(nargs='+')],
     encoder:Annotated[str, "a name, a folder of save_pretrained, or the folder of a run; several: compared", dict(nargs='+')]='slicer-small',
@@ -145,7 +145,7 @@ def slicer_probe(
     row = lambda e,t,r: dict(encoder=e, task=t, accuracy=float(r), low=r.interval()[0], high=r.interval()[1], balanced=r.balanced, macro_f1=r.macro_f1, clips=len(r.y))
     return write_table(pd.DataFrame([row(e, t, r) for e,o in res.items() for t,r in o.items()]).round(4), out)
 
-# %% ../nbs/61_command.ipynb #eb14b200
+# %% ../nbs/61_command.ipynb #3c9ea63c
 def slicer_report(
     runs:Annotated[Path, "folders of `slicer pretrain`", dict(nargs='+')],
     recordings:Path=None,  # a folder: write report.html of each run anew, with these sounds
@@ -159,7 +159,7 @@ def slicer_report(
         if recordings is not None: load_learner(run/'learner.pkl').report(run/'report.html', files=get_audio_files(recordings))
     return write_table(pd.DataFrame(rows), out)
 
-# %% ../nbs/61_command.ipynb #9469fec0
+# %% ../nbs/61_command.ipynb #ff6b8e36
 _commands = dict(
     pretrain=(slicer_pretrain, ['path'], 'slicer pretrain my_recordings --epochs 50 --out my_run'),
     embed=(slicer_embed, None, 'slicer embed my_recordings --encoder my_run --out vectors.parquet'),
@@ -185,7 +185,7 @@ def slicer(
     args:list=None,  # as in the shell, e.g. ['tasks', 'my_data']; default: the command line's
 )->int: # exit status: 0; 1: a mistake in what was given; 2: in how; 130: stopped by hand
     "Run a sub-command: its table goes to standard output, all else to standard error"
-    name,*args = map(str, ifnone(args, sys.argv[1:])) or ['']
+    name,*args = [*map(str, ifnone(args, sys.argv[1:]))] or ['']
     if name in ('','-h','--help'): print(_overview()); return 0 if name else 2
     if name not in _commands:
         near = difflib.get_close_matches(name, _commands, 1)
