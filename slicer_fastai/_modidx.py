@@ -133,6 +133,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'slicer_fastai.command._folder_task': ('command.html#_folder_task', 'slicer_fastai/command.py'),
                                        'slicer_fastai.command._overview': ('command.html#_overview', 'slicer_fastai/command.py'),
                                        'slicer_fastai.command._parse': ('command.html#_parse', 'slicer_fastai/command.py'),
+                                       'slicer_fastai.command._progress': ('command.html#_progress', 'slicer_fastai/command.py'),
                                        'slicer_fastai.command._with_split': ('command.html#_with_split', 'slicer_fastai/command.py'),
                                        'slicer_fastai.command.find_tasks': ('command.html#find_tasks', 'slicer_fastai/command.py'),
                                        'slicer_fastai.command.main': ('command.html#main', 'slicer_fastai/command.py'),

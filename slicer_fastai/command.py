@@ -6,7 +6,7 @@
 __all__ = ['write_table', 'find_tasks', 'slicer_tasks', 'slicer_embed', 'slicer_search', 'slicer_probe', 'slicer_report',
            'slicer', 'main']
 
-# %% ../nbs/61_command.ipynb #856d2c77
+# %% ../nbs/61_command.ipynb #88a7537f
 from .all import *
 from .script import *
 from fastai.basics import *
@@ -15,7 +15,7 @@ from contextlib import redirect_stdout, nullcontext
 from typing import Annotated
 import difflib
 
-# %% ../nbs/61_command.ipynb #cf0a327a
+# %% ../nbs/61_command.ipynb #711a1b3d
 _writers = {'.csv':partial(pd.DataFrame.to_csv, index=False), '.parquet':partial(pd.DataFrame.to_parquet, index=False),
             '.json':partial(pd.DataFrame.to_json, orient='records', indent=1)}
 
@@ -32,12 +32,14 @@ def write_table(
     except ImportError: raise CliError(f'--out {out}: Parquet needs pyarrow; pip install pyarrow, or give .csv') from None
     return df
 
+def _progress(): return None if sys.stderr.isatty() else False           # a bar in a terminal, none in a log
+
 def _encoder(name):
     "An encoder by name, by its folder, or by the folder of a run"
     run = Path(name)/'encoder'
     return AudioEncoder.from_pretrained(run if (run/'config.json').exists() else name)
 
-# %% ../nbs/61_command.ipynb #1ade9eff
+# %% ../nbs/61_command.ipynb #f5a0109b
 _columns = dict(path=('path','file','files','fname','filename','name'), label=('label','labels','class','category','target'))
 
 def _with_split(df):
@@ -75,7 +77,7 @@ def find_tasks(
     if not res: raise CliError(f'{path}: no table with columns path and label')
     return res
 
-# %% ../nbs/61_command.ipynb #ea213597
+# %% ../nbs/61_command.ipynb #785b5802
 def slicer_tasks(
     paths:Annotated[Path, "tables (.csv) with columns path and label, folders of them, or folders with a sub-folder for each label", dict(nargs='+')],
     out:Path=None,  # write the table: .csv, .parquet or .json
@@ -89,7 +91,7 @@ def slicer_tasks(
                     missing=sum(not Path(o).exists() for o in t.path))
     return write_table(pd.DataFrame([row(*o) for o in found.items()]), out)
 
-# %% ../nbs/61_command.ipynb #ae61a853
+# %% ../nbs/61_command.ipynb #74dd28dc
 def slicer_embed(
     paths:Annotated[Path, "audio files and folders", dict(nargs='+')],
     encoder:str='slicer-small', # a name, a folder of save_pretrained, or the folder of a run
@@ -104,12 +106,12 @@ def slicer_embed(
     is_index = out is not None and not Path(out).suffix
     if is_index and (Path(out)/'index.json').exists(): index = SoundIndex.load(out)
     else: index = SoundIndex(_encoder(encoder), level, hop)
-    index.add(files, parent_label if labels else None)
+    index.add(files, parent_label if labels else None, progress=_progress())
     if not is_index: return write_table(index.to_frame(), out)
     index.save(out)
     return pd.DataFrame([dict(index=str(out), files=len(index.files), vectors=len(index), level=index.level)])
 
-# %% ../nbs/61_command.ipynb #5a2e3078
+# %% ../nbs/61_command.ipynb #e3eb376d
 def slicer_search(
     where:Path,                 # an index (from `slicer embed --out`), or a folder of recordings
     sound:Path=None,            # what to look for: an audio file
@@ -121,11 +123,11 @@ def slicer_search(
     "Find recordings by sound"
     if (sound is None)==(label is None): raise CliError('give a sound to look for, or --label')
     if k<1: raise CliError(f'--k {k}: at least 1')
-    index = SoundIndex.load(where) if (Path(where)/'index.json').exists() else _encoder(encoder).index(where)
+    index = SoundIndex.load(where) if (Path(where)/'index.json').exists() else _encoder(encoder).index(where, progress=_progress())
     found = index.search(sound, k) if label is None else index.search_by_label(label, k, others=False)
     return write_table(pd.DataFrame(found), out)
 
-# %% ../nbs/61_command.ipynb #d7a99b90
+# %% ../nbs/61_command.ipynb #de0313fc
 def slicer_probe(
     paths:Annotated[Path, "labelled tasks, see `slicer tasks`", dict(nargs='+')],
     encoder:Annotated[str, "a name, a folder of save_pretrained, or the folder of a run; several: compared", dict(nargs='+')]='slicer-small',
@@ -139,13 +141,13 @@ def slicer_probe(
     if shots:
         ns = [o if o=='all' else int(o) for o in shots.split()]
         sets = {k:[o[s] for s in ('train','test')] for k,t in tasks.items() for o in [read_task(t)]}
-        return write_table(pd.concat([few_shot(encs, *s, ns).table.assign(task=k) for k,s in sets.items()]).groupby(
+        return write_table(pd.concat([few_shot(encs, *s, ns, progress=_progress()).table.assign(task=k) for k,s in sets.items()]).groupby(
             ['encoder','task','shots'], sort=False).accuracy.agg(['mean','std']).reset_index(), out)
-    res = compare_encoders(encs, tasks, baseline=not alone, untrained=not alone).results
+    res = compare_encoders(encs, tasks, baseline=not alone, untrained=not alone, progress=_progress()).results
     row = lambda e,t,r: dict(encoder=e, task=t, accuracy=float(r), low=r.interval()[0], high=r.interval()[1], balanced=r.balanced, macro_f1=r.macro_f1, clips=len(r.y))
     return write_table(pd.DataFrame([row(e, t, r) for e,o in res.items() for t,r in o.items()]).round(4), out)
 
-# %% ../nbs/61_command.ipynb #3c9ea63c
+# %% ../nbs/61_command.ipynb #ad006b13
 def slicer_report(
     runs:Annotated[Path, "folders of `slicer pretrain`", dict(nargs='+')],
     recordings:Path=None,  # a folder: write report.html of each run anew, with these sounds
@@ -159,7 +161,7 @@ def slicer_report(
         if recordings is not None: load_learner(run/'learner.pkl').report(run/'report.html', files=get_audio_files(recordings))
     return write_table(pd.DataFrame(rows), out)
 
-# %% ../nbs/61_command.ipynb #ff6b8e36
+# %% ../nbs/61_command.ipynb #921f17bc
 _commands = dict(
     pretrain=(slicer_pretrain, ['path'], 'slicer pretrain my_recordings --epochs 50 --out my_run'),
     embed=(slicer_embed, None, 'slicer embed my_recordings --encoder my_run --out vectors.parquet'),

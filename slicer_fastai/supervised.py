@@ -156,13 +156,13 @@ class AudioLearner(Learner):
     @delegates(Learner.fit_one_cycle, but=['n_epoch','lr_max'])
     def fine_tune(self,
         epochs,               # of all layers
-        base_lr:float=None,   # of the head; default: 1e-3 where the encoder is pre-trained, 3e-3 from scratch
+        base_lr:float=None,   # of the head; default: 5e-4 where the encoder is pre-trained, 3e-3 from scratch
         lr_mult:float=1.,     # the encoder's is so many times smaller
         freeze_epochs:int=0,  # before that, only the head
         **kwargs
     ):
         "One cycle over all layers; as fastai's, but the head needs no epoch of its own where it begins as the linear probe"
-        lr = ifnone(base_lr, 1e-3 if self.pretrained else 3e-3)
+        lr = ifnone(base_lr, 5e-4 if self.pretrained else 3e-3)
         if freeze_epochs: self.freeze(); self.fit_one_cycle(freeze_epochs, lr, **{**kwargs, 'pct_start':.99})
         self.unfreeze(); self.fit_one_cycle(epochs, slice(lr/lr_mult, lr), **kwargs)
 
@@ -255,7 +255,7 @@ def audio_learner(
         learn.freeze()
     return learn
 
-# %% ../nbs/32_supervised.ipynb #fe282721
+# %% ../nbs/32_supervised.ipynb #12d087d9
 class _Unjudged(Callback):
     "No validation: judged once, at the end"
     def before_validate(self): raise CancelValidException()
