@@ -6,7 +6,7 @@
 __all__ = ['write_table', 'find_tasks', 'slicer_tasks', 'slicer_embed', 'slicer_search', 'slicer_probe', 'slicer_report',
            'slicer', 'main']
 
-# %% ../nbs/61_command.ipynb #88a7537f
+# %% ../nbs/61_command.ipynb #3265ab87
 from .all import *
 from .script import *
 from fastai.basics import *
@@ -15,7 +15,7 @@ from contextlib import redirect_stdout, nullcontext
 from typing import Annotated
 import difflib
 
-# %% ../nbs/61_command.ipynb #711a1b3d
+# %% ../nbs/61_command.ipynb #b53d041a
 _writers = {'.csv':partial(pd.DataFrame.to_csv, index=False), '.parquet':partial(pd.DataFrame.to_parquet, index=False),
             '.json':partial(pd.DataFrame.to_json, orient='records', indent=1)}
 
@@ -39,7 +39,7 @@ def _encoder(name):
     run = Path(name)/'encoder'
     return AudioEncoder.from_pretrained(run if (run/'config.json').exists() else name)
 
-# %% ../nbs/61_command.ipynb #f5a0109b
+# %% ../nbs/61_command.ipynb #469c5578
 _columns = dict(path=('path','file','files','fname','filename','name'), label=('label','labels','class','category','target'))
 
 def _with_split(df):
@@ -48,7 +48,7 @@ def _with_split(df):
         found = first(o for o in names if o in df)
         if found is None: raise CliError(f'no column {k}: columns are {", ".join(map(str, df.columns))}')
         df = df.rename(columns={found:k})
-    if 'split' in df: return df
+    if 'split' in df or 'fold' in df: return df
     part = pd.factorize(df.group)[0] if 'group' in df else df.groupby('label').cumcount()
     return df.assign(split=np.where(part%4==3, 'test', 'train'))
 
@@ -77,7 +77,7 @@ def find_tasks(
     if not res: raise CliError(f'{path}: no table with columns path and label')
     return res
 
-# %% ../nbs/61_command.ipynb #785b5802
+# %% ../nbs/61_command.ipynb #deb0f265
 def slicer_tasks(
     paths:Annotated[Path, "tables (.csv) with columns path and label, folders of them, or folders with a sub-folder for each label", dict(nargs='+')],
     out:Path=None,  # write the table: .csv, .parquet or .json
@@ -85,13 +85,14 @@ def slicer_tasks(
     "List labelled tasks: clips, labels, groups, missing files"
     found = {k:t for p in L(paths) for k,t in find_tasks(p).items()}
     def row(name, t):
-        n = t.split.value_counts()
+        n = t.split.value_counts() if 'split' in t else {}
         return dict(task=name, **{s:int(n.get(s, 0)) for s in ('train','valid','test')}, labels=t.label.nunique(),
-                    groups=t.group.nunique() if 'group' in t else 0, most=str(t.label.mode()[0]), majority=round(t.label.value_counts(normalize=True).iloc[0], 3),
+                    groups=t.group.nunique() if 'group' in t else 0, folds=t.fold.nunique() if 'fold' in t else 0,
+                    most=str(t.label.mode()[0]), majority=round(t.label.value_counts(normalize=True).iloc[0], 3),
                     missing=sum(not Path(o).exists() for o in t.path))
     return write_table(pd.DataFrame([row(*o) for o in found.items()]), out)
 
-# %% ../nbs/61_command.ipynb #74dd28dc
+# %% ../nbs/61_command.ipynb #1285d734
 def slicer_embed(
     paths:Annotated[Path, "audio files and folders", dict(nargs='+')],
     encoder:str='slicer-small', # a name, a folder of save_pretrained, or the folder of a run
@@ -111,7 +112,7 @@ def slicer_embed(
     index.save(out)
     return pd.DataFrame([dict(index=str(out), files=len(index.files), vectors=len(index), level=index.level)])
 
-# %% ../nbs/61_command.ipynb #e3eb376d
+# %% ../nbs/61_command.ipynb #dcefdc3d
 def slicer_search(
     where:Path,                 # an index (from `slicer embed --out`), or a folder of recordings
     sound:Path=None,            # what to look for: an audio file
@@ -127,27 +128,38 @@ def slicer_search(
     found = index.search(sound, k) if label is None else index.search_by_label(label, k, others=False)
     return write_table(pd.DataFrame(found), out)
 
-# %% ../nbs/61_command.ipynb #de0313fc
+# %% ../nbs/61_command.ipynb #ce892b31
+def _few(encs, tasks, shots):
+    "Mean and deviation of few-shot probes: a row an encoder, task and number of labels"
+    ns = [o if o=='all' else int(o) for o in shots.split()]
+    res = []
+    for k,t in tasks.items():
+        if 'train' not in t: raise CliError(f'{k} has folds: --shots needs a split')
+        res.append(few_shot(encs, t['train'], t['test'], ns, progress=_progress()).table.assign(task=k))
+    return pd.concat(res).groupby(['encoder','task','shots'], sort=False).accuracy.agg(['mean','std']).round(4).reset_index()
+
+def _scores(cmp):
+    "A comparison as rows: an encoder and task each"
+    row = lambda r: dict(accuracy=float(r), low=r.interval()[0], high=r.interval()[1], balanced=r.balanced, macro_f1=r.macro_f1, clips=len(r.y))
+    df = pd.DataFrame([dict(encoder=e, task=t, **row(r)) for e,o in cmp.results.items() for t,r in o.items()]).round(4)
+    if 'untrained' not in cmp.results: return df
+    return df.merge(cmp.differences('untrained').rename(columns=dict(points='gain', low='gain_low', high='gain_high')), how='left')
+
+# %% ../nbs/61_command.ipynb #193e5415
 def slicer_probe(
     paths:Annotated[Path, "labelled tasks, see `slicer tasks`", dict(nargs='+')],
     encoder:Annotated[str, "a name, a folder of save_pretrained, or the folder of a run; several: compared", dict(nargs='+')]='slicer-small',
     shots:str=None,       # labels a class, e.g. '1 5 20 all': means over five draws of the labelled clips
     alone:bool=False,     # without the untrained encoder and the log-mel baseline
     out:Path=None,        # write the table: .csv, .parquet or .json
-)->pd.DataFrame: # a row an encoder and task; figures 0…1
+)->pd.DataFrame: # a row an encoder and task: figures 0…1; gain over the untrained encoder in points, with its paired interval
     "Linear probes of encoders on labelled tasks"
     encs = {str(o):_encoder(o) for o in L(encoder)}
-    tasks = {k:t for p in L(paths) for k,t in find_tasks(p).items()}
-    if shots:
-        ns = [o if o=='all' else int(o) for o in shots.split()]
-        sets = {k:[o[s] for s in ('train','test')] for k,t in tasks.items() for o in [read_task(t)]}
-        return write_table(pd.concat([few_shot(encs, *s, ns, progress=_progress()).table.assign(task=k) for k,s in sets.items()]).groupby(
-            ['encoder','task','shots'], sort=False).accuracy.agg(['mean','std']).reset_index(), out)
-    res = compare_encoders(encs, tasks, baseline=not alone, untrained=not alone, progress=_progress()).results
-    row = lambda e,t,r: dict(encoder=e, task=t, accuracy=float(r), low=r.interval()[0], high=r.interval()[1], balanced=r.balanced, macro_f1=r.macro_f1, clips=len(r.y))
-    return write_table(pd.DataFrame([row(e, t, r) for e,o in res.items() for t,r in o.items()]).round(4), out)
+    tasks = {k:read_task(t) for p in L(paths) for k,t in find_tasks(p).items()}
+    if shots: return write_table(_few(encs, tasks, shots), out)
+    return write_table(_scores(compare_encoders(encs, tasks, baseline=not alone, untrained=not alone, progress=_progress())), out)
 
-# %% ../nbs/61_command.ipynb #ad006b13
+# %% ../nbs/61_command.ipynb #78eb5002
 def slicer_report(
     runs:Annotated[Path, "folders of `slicer pretrain`", dict(nargs='+')],
     recordings:Path=None,  # a folder: write report.html of each run anew, with these sounds
@@ -161,7 +173,7 @@ def slicer_report(
         if recordings is not None: load_learner(run/'learner.pkl').report(run/'report.html', files=get_audio_files(recordings))
     return write_table(pd.DataFrame(rows), out)
 
-# %% ../nbs/61_command.ipynb #921f17bc
+# %% ../nbs/61_command.ipynb #b18ea30a
 _commands = dict(
     pretrain=(slicer_pretrain, ['path'], 'slicer pretrain my_recordings --epochs 50 --out my_run'),
     embed=(slicer_embed, None, 'slicer embed my_recordings --encoder my_run --out vectors.parquet'),

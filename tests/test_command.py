@@ -77,6 +77,12 @@ def test_tasks_as_they_are(files, tmp_path):
     d = find_tasks(tmp_path)['t']; assert not set(d[d.split=='train'].group)&set(d[d.split=='test'].group)
     with pytest.raises(CliError, match='no column path'): find_tasks(tmp_path/'other.csv')
 
+def test_folds_stay_folds(files, enc, tmp_path):
+    pd.DataFrame(dict(file=files, label=files.map(parent_label), fold=np.arange(len(files))%2)).to_csv(tmp_path/'t.csv', index=False)
+    r, = slicer_tasks([tmp_path]).to_dict('records'); assert (r['folds'],r['train'],r['test'])==(2,0,0)
+    assert slicer_probe([tmp_path/'t.csv'], enc, alone=True).clips[0]==len(files)
+    with pytest.raises(CliError, match='folds'): slicer_probe([tmp_path/'t.csv'], enc, shots='1')
+
 def test_report_lines_runs_up(tmp_path):
     for i in (1,2): (tmp_path/f'r{i}').mkdir(); (tmp_path/f'r{i}'/'report.json').write_text(json.dumps(dict(epochs=i, gained='x')))
     assert slicer_report([tmp_path/'r1',tmp_path/'r2']).epochs.tolist()==[1,2]
