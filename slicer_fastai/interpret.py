@@ -17,7 +17,7 @@ from .learner import *
 from .embed import *
 from fastcore.imports import in_notebook
 from fastai.basics import *
-from IPython.display import display
+from IPython.display import HTML, display
 import base64, html, io, soundfile as sf, torch.nn.functional as F
 
 # %% ../nbs/52_interpret.ipynb #3797b43d
@@ -267,6 +267,11 @@ def _sliders(draw, still, **sliders):
         def _repr_mimebundle_(self, **kwargs):
             still(**{k:o.value for k,o in zip(sliders, self.children)})
             return {**super()._repr_mimebundle_(**kwargs), 'image/jpeg':_jpeg(plt.gcf(), quality=50)}
+        def _ipython_display_(self):
+            "The picture as an output of its own, that JupyterLab hides; other pages know the sliders and cannot draw them"
+            b = self._repr_mimebundle_(); src = f'data:image/jpeg;base64,{b.pop("image/jpeg")}'
+            display(HTML(f'<style>.jp-NotebookPanel .still{{display:none}}</style><img class="still" src="{src}">'))
+            display(b, raw=True)
     return Sliders(draw, **sliders)
 
 @patch
