@@ -31,8 +31,10 @@ class SLICER(Callback):
 
     def before_batch(self):
         self.clean,self.seen = self.xb[0],True
-        v = self.unwrapped.views(self.clean)
-        self.learn.xb,self.learn.yb = v,self.unwrapped.teach(*v)
+        m = self.unwrapped
+        v = m.views(self.clean)
+        w = m.views(self.clean) if m.local_weight else v                # other versions of the same windows
+        self.learn.xb,self.learn.yb = v,m.teach(*w, self.clean)
 
     def before_step(self): self.skipped = False
     def after_cancel_step(self): self.skipped = True        # float16 overflow: the optimiser did nothing

@@ -60,7 +60,7 @@ class SlicerLearner(WholeFiles, Learner):
             raise ValueError(f'kmix_clusters={k} needs as many training clips, there are {n}: lower it, or leave kmix out of tfms')
         model.to(dls.device).setup(sample_specs(dls, min(4096, max(512, n//20)), seed), seed)
         super().__init__(dls, model, loss_func=model.loss, splitter=ifnone(splitter, slicer_splitter), lr=lr,
-                         metrics=ifnone(metrics, [LossPart(o) for o in ('instance_loss','cluster_loss','accuracy','chance')]),
+                         metrics=ifnone(metrics, [LossPart(o) for o in ('instance_loss','cluster_loss',*(['local_loss'] if model.local_weight else []),'accuracy','chance')]),
                          cbs=[SLICER(seed=seed), KeepMemory(), *L(cbs)], **kwargs)
 
     def _check(self, dls, kwargs):
@@ -108,7 +108,8 @@ def slicer_splitter(
     m,  # a `SlicerModel`
 )->list:
     "Parameter groups: the encoder, the heads"
-    return [params(m.student.encoder), params(m.student.instance)+params(m.student.cluster)]
+    heads = [h for h in (m.student.instance,m.student.cluster,m.student.local) if h is not None]
+    return [params(m.student.encoder), sum(map(params, heads), [])]
 
 # %% ../nbs/41_learner.ipynb #66609700
 class _Clusters(Callback):
