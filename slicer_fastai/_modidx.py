@@ -126,8 +126,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'slicer_fastai/callback.py'),
                                         'slicer_fastai.callback.SLICER.before_batch': ( 'callback.html#slicer.before_batch',
                                                                                         'slicer_fastai/callback.py'),
-                                        'slicer_fastai.callback.SLICER.before_step': ( 'callback.html#slicer.before_step',
-                                                                                       'slicer_fastai/callback.py'),
                                         'slicer_fastai.callback.SLICER.before_train': ( 'callback.html#slicer.before_train',
                                                                                         'slicer_fastai/callback.py'),
                                         'slicer_fastai.callback.SLICER.before_validate': ( 'callback.html#slicer.before_validate',

@@ -199,7 +199,7 @@ def verify_audio(
     "Which files cannot be read, and why; without `whole`, what lies between the two ends (a NaN, a torn place) is met in training only, which then names it"
     files = L(files) if is_listy(files) else get_audio_files(files)
     res = parallel(_verdict, files, whole=whole, n_workers=ifnone(n_workers, defaults.cpus), threadpool=True, progress=len(files)>1000)
-    return pd.DataFrame([(str(f),*r) for f,r in zip(files, res) if r], columns=['file','reason','remedy'])
+    return pd.DataFrame([(_shown(f),*r) for f,r in zip(files, res) if r], columns=['file','reason','remedy'])
 
 # %% ../nbs/00_audio.ipynb #976badc4
 class BadFiles:

@@ -12,7 +12,7 @@ from .frontend import *
 from .layout import *
 from .layout import _undisturbed
 from fastai.basics import *
-import timm, json, difflib, re
+import timm, json, difflib, inspect, re
 from importlib.util import find_spec
 from timm.models import register_model
 from safetensors import safe_open
@@ -258,6 +258,7 @@ def _config(fn):
     if not re.fullmatch(r'[\w.\-]+', cfg['arch']): raise ConfigError(fn, 'arch', cfg['arch'], 'is no plain name of timm')
     for k,v in cfg['kwargs'].items():
         if _outside.search(k): raise ConfigError(fn, f'kwargs.{k}', v, 'would reach for other files, or the network')
+        if cfg['arch']=='audiontt' and k not in inspect.signature(AudioNTT).parameters: raise ConfigError(fn, f'kwargs.{k}', v, 'is no argument of AudioNTT')
     if not all(isinstance(o, str) for o in cfg.get('layers', [])): raise ConfigError(fn, 'layers', cfg['layers'], 'are no names')
     return cfg
 
@@ -291,7 +292,7 @@ def from_pretrained(cls:AudioEncoder,
     if not fn.exists(): raise FileNotFoundError(f'{path} holds no config.json: give a folder written by encoder.save_pretrained')
     cfg = _config(fn); weights = _weights(path, cfg.pop('checksum', None))
     try: front = FrontEnd.from_cfg(cfg['front'])
-    except (ValueError,TypeError) as e: raise ConfigError(fn, 'front', cfg['front'], f'is no front end: {e}') from None
+    except (ValueError,TypeError,RuntimeError,ArithmeticError) as e: raise ConfigError(fn, 'front', cfg['front'], f'is no front end: {e}') from None
     _compare_shapes(fn, cfg, front, weights)
     how = {k:v for k,v in cfg.items() if k not in ('front','kwargs')}
     try: res = cls(**how, front=front, **cfg['kwargs']); load_model(res, str(weights))
