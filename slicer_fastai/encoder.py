@@ -240,7 +240,8 @@ def _check_value(fn, key, v):
     most = 1000 if 'depth' in key else 600 if key=='front.duration' else 1_000_000
     if isinstance(v, dict): return [_check_value(fn, f'{key}.{k}', o) for k,o in v.items()]
     if isinstance(v, list): return [_check_value(fn, f'{key}[{i}]', o) for i,o in enumerate(v)]
-    if isinstance(v, (int,float)) and not abs(v)<=most: raise ConfigError(fn, key, v, f'is no number up to {most:,}')
+    least = 0 if key.startswith('front.') else -most
+    if isinstance(v, (int,float)) and not least<=v<=most: raise ConfigError(fn, key, v, f'is no number from {least:,} to {most:,}')
     if isinstance(v, str) and len(v)>100: raise ConfigError(fn, key, v, 'is longer than any name')
 
 # %% ../nbs/14_encoder.ipynb #b53cfb1e

@@ -251,6 +251,7 @@ class Resume(StopByHand):
             raise ValueError(f'{self.folder} holds a run with other settings: {d}. Give another folder, or force=True to start anew')
         e,b,n = self.back['epoch'],self.back['batch'],self.learn.n_epoch
         print(f'{self.folder}: '+(f'goes on in epoch {e+1} of {n}, after batch {b}' if e<n else f'all {n} epochs are done'))
+        if bar := getattr(getattr(self.learn, 'progress', None), 'mbar', None): bar.update(0)     # one that never began knows no later epoch
         self.learn._with_events = self._events
         if e==n: self._set(self.back)
 
