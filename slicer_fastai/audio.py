@@ -173,7 +173,7 @@ def get_audio_files(
     recurse=True,    # look into sub-folders
     folders=None,    # only these sub-folders (names)
 )->L: # sorted paths
-    "All audio files below `path` that libsndfile can read; an error says so where there are none"
+    "All audio files below `path` that libsndfile can read, each once however many links lead there; an error says so where there are none"
     path = Path(path)
     if not path.is_dir(): raise FileNotFoundError(f'{path} is no folder: give the folder that holds your recordings')
     found = _walk(path, recurse, folders)
