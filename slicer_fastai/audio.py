@@ -97,7 +97,8 @@ def _read(f, i, n):
     except Exception as e: raise AudioReadError(f.name, f'cannot decode samples {i} to {i+n} ({e})') from None
     if len(x)<min(n, f.frames-i): raise AudioReadError(f.name, f'ends at sample {i+len(x)} though its header promises {f.frames}')
     if not pcm and len(x) and not -1e9<x.min()<=x.max()<1e9:              # squares of more are infinite; NaN is neither
-        raise AudioReadError(f.name, 'contains NaN or infinite samples' if not np.isfinite(x).all() else 'contains samples beyond 1e9', 'write it again, or leave it out')
+        what = 'samples beyond 1e9' if np.isfinite(x).all() else 'NaN or infinite samples'
+        raise AudioReadError(f.name, f'contains {what}', 'write it again, or leave it out')
     return x
 
 # %% ../nbs/00_audio.ipynb #ce22c300

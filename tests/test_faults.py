@@ -91,6 +91,12 @@ def test_flipped_bits_are_named(learn, tmp_path):
             f.write_bytes(good); flip(f, seed)
             with warnings.catch_warnings(): warnings.simplefilter('ignore'); pytest.raises(DamagedFile, load)
 
+def test_state_on_a_full_disk(learn, tmp_path):
+    "The older state stays, and is the one that is found"
+    states = States(tmp_path); states.save(dict(i=0))
+    with full_disk(), pytest.raises(OSError, match='MB are needed'): states.save(dict(model=learn.model.state_dict()))
+    assert states.load()==dict(i=0) and len(list(tmp_path.iterdir()))==1
+
 # --- collections ---
 
 def test_links_to_itself(folder):
