@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['audio_extensions', 'AudioTensor', 'AudioReadError', 'read_window', 'pad_to', 'get_audio_files', 'verify_audio',
-           'BadFiles', 'ReadAudio', 'NormalizeLevel', 'AudioBlock']
+           'BadFiles', 'ReadAudio', 'NormalizeLevel', 'WindowDL', 'AudioBlock']
 
 # %% ../nbs/00_audio.ipynb #46ca2a20
 from fastai.basics import *
 from fastai.data.block import TransformBlock
+from fastai.data.core import TfmdDL
 from fasttransform import Transform, DisplayedTransform
 from fastprogress import progress_bar
 from IPython.display import Audio, display
@@ -65,7 +66,7 @@ class AudioReadError(Exception):
 
 def _shown(fn):
     "A path as messages show it: bytes that aren't UTF-8 are escaped"
-    return os.fspath(fn).encode('utf8', 'surrogateescape').decode('utf8', 'backslashreplace') if hasattr(fn, '__fspath__') else str(fn)
+    return os.fspath(fn).encode('utf8', 'surrogateescape').decode('utf8', 'backslashreplace') if isinstance(fn, (str,os.PathLike)) else str(fn)
 
 class _Name(str):
     "A path that libsndfile opens even where it isn't UTF-8"
@@ -100,7 +101,8 @@ def _read(f, i, n):
     except Exception as e: raise AudioReadError(f.name, f'cannot decode samples {i} to {i+n} ({e})') from None
     if len(x)<min(n, f.frames-i): raise AudioReadError(f.name, f'ends at sample {i+len(x)} though its header promises {f.frames}')
     if not pcm and len(x) and not -1e9<x.min()<=x.max()<1e9:              # squares of more are infinite; NaN is neither
-        raise AudioReadError(f.name, 'contains NaN or infinite samples' if not np.isfinite(x).all() else 'contains samples beyond 1e9', 'write it again, or leave it out')
+        what = 'samples beyond 1e9' if np.isfinite(x).all() else 'NaN or infinite samples'
+        raise AudioReadError(f.name, f'contains {what}', 'write it again, or leave it out')
     return x
 
 # %% ../nbs/00_audio.ipynb #ce22c300
@@ -176,7 +178,7 @@ def get_audio_files(
     recurse=True,    # look into sub-folders
     folders=None,    # only these sub-folders (names)
 )->L: # sorted paths
-    "All audio files below `path` that libsndfile can read; an error says so where there are none"
+    "All audio files below `path` that libsndfile can read, each once however many links lead there; an error says so where there are none"
     path = Path(path)
     if not path.is_dir(): raise FileNotFoundError(f'{path} is no folder: give the folder that holds your recordings')
     found = _walk(path, recurse, folders)
@@ -203,7 +205,7 @@ def verify_audio(
     "Which files cannot be read, and why; without `whole`, what lies between the two ends (a NaN, a torn place) is met in training only, which then names it"
     files = L(files) if is_listy(files) else get_audio_files(files)
     res = parallel(_verdict, files, whole=whole, n_workers=ifnone(n_workers, defaults.cpus), threadpool=True, progress=len(files)>1000)
-    return pd.DataFrame([(str(f),*r) for f,r in zip(files, res) if r], columns=['file','reason','remedy'])
+    return pd.DataFrame([(_shown(f),*r) for f,r in zip(files, res) if r], columns=['file','reason','remedy'])
 
 # %% ../nbs/00_audio.ipynb #976badc4
 class BadFiles:
@@ -243,7 +245,7 @@ class ReadAudio(DisplayedTransform):
         if pad not in ('zero','repeat'): raise ValueError(f"pad={pad!r}: use 'zero' or 'repeat'")
         if windows not in (1,2): raise ValueError(f'windows={windows}: 1 window for both views, or 2, one for each')
         store_attr()
-        self.train,self.n,self.bad = False,0,BadFiles(3)
+        self.train,self.n,self.bad,self.drawn = False,0,BadFiles(3),None
 
     @property
     def most_bad(self): return max(3, int(self.max_bad*self.n))
@@ -260,7 +262,7 @@ class ReadAudio(DisplayedTransform):
         return [i/(self.windows+1) for i in range(1, self.windows+1)]
 
     def encodes(self, fn:str|Path):
-        pos = [random.random() for _ in self.places] if self.train else self.places
+        pos = ifnone(self.drawn, [random.random() for _ in self.places])[:self.windows] if self.train else self.places
         try: ws = [read_window(fn, self.duration, self.sr, pos=p) for p in pos]
         except AudioReadError as e:
             if not self.skip: raise
@@ -296,10 +298,27 @@ class NormalizeLevel(DisplayedTransform):
         return x*(10**(self.db/20)/a.clamp_min(1e-9)).clamp_max(10**(self.max_gain/20))
 
 # %% ../nbs/00_audio.ipynb #37d60f26
+class WindowDL(TfmdDL):
+    "Draws the places of all windows when an epoch begins: they depend on clip and epoch, not on the number of workers"
+    places = None
+    def before_iter(self):
+        super().before_iter()
+        if self.indexed and self.n: self.places = np.random.default_rng(self.rng.getrandbits(64)).random((len(self.dataset), 2))
+
+    def create_item(self, s):
+        if self.places is None: return super().create_item(s)
+        for r in self.readers: r.drawn = self.places[s].tolist()
+        try: return super().create_item(s)
+        finally:
+            for r in self.readers: r.drawn = None
+
+    @property
+    def readers(self): return [f for tl in getattr(self.dataset, 'tls', []) for f in tl.tfms.fs if isinstance(f, ReadAudio)]
+
 @delegates(ReadAudio)
 def AudioBlock(
     batch_tfms=None,  # what happens to batches on the device, e.g. `LogMel()`
     **kwargs
 )->TransformBlock:
     "A `TransformBlock` for audio files: a window is read in the worker, everything else happens to batches on the device"
-    return TransformBlock(type_tfms=ReadAudio(**kwargs), batch_tfms=batch_tfms)
+    return TransformBlock(type_tfms=ReadAudio(**kwargs), batch_tfms=batch_tfms, dl_type=WindowDL)

@@ -12,7 +12,7 @@ from .frontend import *
 from .layout import *
 from .layout import _undisturbed
 from fastai.basics import *
-import timm, json, difflib, re
+import timm, json, difflib, inspect, re
 from importlib.util import find_spec
 from timm.models import register_model
 from safetensors import safe_open
@@ -256,7 +256,8 @@ def _check_value(fn, key, v):
     most = 1000 if 'depth' in key else 600 if key=='front.duration' else 1_000_000
     if isinstance(v, dict): return [_check_value(fn, f'{key}.{k}', o) for k,o in v.items()]
     if isinstance(v, list): return [_check_value(fn, f'{key}[{i}]', o) for i,o in enumerate(v)]
-    if isinstance(v, (int,float)) and not abs(v)<=most: raise ConfigError(fn, key, v, f'is no number up to {most:,}')
+    least = 0 if key.startswith('front.') else -most
+    if isinstance(v, (int,float)) and not least<=v<=most: raise ConfigError(fn, key, v, f'is no number from {least:,} to {most:,}')
     if isinstance(v, str) and len(v)>100: raise ConfigError(fn, key, v, 'is longer than any name')
 
 # %% ../nbs/14_encoder.ipynb #b53cfb1e
@@ -274,6 +275,7 @@ def _config(fn):
     if not re.fullmatch(r'[\w.\-]+', cfg['arch']): raise ConfigError(fn, 'arch', cfg['arch'], 'is no plain name of timm')
     for k,v in cfg['kwargs'].items():
         if _outside.search(k): raise ConfigError(fn, f'kwargs.{k}', v, 'would reach for other files, or the network')
+        if cfg['arch']=='audiontt' and k not in inspect.signature(AudioNTT).parameters: raise ConfigError(fn, f'kwargs.{k}', v, 'is no argument of AudioNTT')
     if not all(isinstance(o, str) for o in cfg.get('layers', [])): raise ConfigError(fn, 'layers', cfg['layers'], 'are no names')
     return cfg
 
@@ -307,7 +309,7 @@ def from_pretrained(cls:AudioEncoder,
     if not fn.exists(): raise FileNotFoundError(f'{path} holds no config.json: give a folder written by encoder.save_pretrained')
     cfg = _config(fn); weights = _weights(path, cfg.pop('checksum', None))
     try: front = FrontEnd.from_cfg(cfg['front'])
-    except (ValueError,TypeError) as e: raise ConfigError(fn, 'front', cfg['front'], f'is no front end: {e}') from None
+    except (ValueError,TypeError,RuntimeError,ArithmeticError) as e: raise ConfigError(fn, 'front', cfg['front'], f'is no front end: {e}') from None
     _compare_shapes(fn, cfg, front, weights)
     how = {k:v for k,v in cfg.items() if k not in ('front','kwargs')}
     try: res = cls(**how, front=front, **cfg['kwargs']); load_model(res, str(weights))

@@ -7,6 +7,7 @@ __all__ = ['RememberFiles', 'listens']
 
 # %% ../nbs/52_interpret.ipynb #e13f1beb
 from .audio import *
+from .audio import _shown
 from .files import *
 from .spectrogram import *
 from .augment import *
@@ -36,7 +37,7 @@ def _readable(files):
     if not files: raise ValueError(_no_clips)
     bad = set(verify_audio(files).file)
     if len(bad)==len(files): raise ValueError(f'none of {len(files)} files could be read, e.g. {files[0]}: verify_audio(path) says why')
-    return L(files).filter(lambda f: str(f) not in bad)
+    return L(files).filter(lambda f: _shown(f) not in bad)
 
 def _clips(dls, n, seed=42):
     "Up to `n` audio files of the data that can be read, training and validation"

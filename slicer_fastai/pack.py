@@ -275,7 +275,7 @@ def pack_audio(
 # %% ../nbs/21_pack.ipynb #c1b3b4b0
 class PackedWindows:
     "Windows of the clips `idxs` of a pack; with labels, those too"
-    n_inp = 1
+    n_inp,drawn = 1,None
     def __init__(self,
         pack:AudioPack,
         idxs:np.ndarray,    # which clips
@@ -298,15 +298,20 @@ def batch(self:PackedWindows,
     i,  # places in this data set (B,)
 )->tuple: # waveforms (B, windows, samples), and labels (B,) if there are any
     "Windows of many clips, at random places while training"
-    i,r = self.idxs[np.asarray(i)],self.read
-    pos = [np.random.rand(len(i)) if self.split_idx==0 else p for p in r.places]
+    at,r = np.asarray(i),self.read
+    i = self.idxs[at]
+    drawn = np.random.rand(len(i), 2) if self.drawn is None else self.drawn[at]
+    pos = [drawn[:,k] if self.split_idx==0 else p for k,p in enumerate(r.places)]
     ws = [torch.from_numpy(self.pack.windows(i, round(r.duration*r.sr), p, r.pad)) for p in pos]
     x = AudioTensor(torch.stack(ws, 1), sr=r.sr)
     return (x,) if self.cat is None else (x, TensorCategory(torch.from_numpy(self.pack.codes[i].astype(np.int64))))
 
-class PackedDL(TfmdDL):
+class PackedDL(WindowDL):
     "Takes whole batches from a `PackedWindows`"
-    def create_batches(self, samps): yield from map(self.dataset.batch, chunked(samps, self.bs, self.drop_last))
+    def create_batches(self, samps):
+        self.dataset.drawn = self.places
+        try: yield from map(self.dataset.batch, chunked(samps, self.bs, self.drop_last))
+        finally: self.dataset.drawn = None
     def shuffle_fn(self, idxs): return np.random.default_rng(self.rng.getrandbits(64)).permutation(idxs)
 
 # %% ../nbs/21_pack.ipynb #9b242716

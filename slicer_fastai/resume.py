@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['state_bytes', 'state_of', 'States', 'run_settings', 'StopByHand', 'Resume']
 
-# %% ../nbs/42_resume.ipynb #ede55857
+# %% ../nbs/42_resume.ipynb #a5dc02ef
 from .files import *
 from fastai.basics import *
 from fastai.callback.all import *
@@ -13,7 +13,7 @@ from safetensors.torch import save as tensor_bytes, load as tensors_of
 import random, signal, threading
 from zlib import crc32
 
-# %% ../nbs/42_resume.ipynb #112cae95
+# %% ../nbs/42_resume.ipynb #38da1d49
 _lists = dict(list=list, tuple=tuple, L=L)
 
 class _Box:
@@ -22,9 +22,9 @@ class _Box:
     def put(self, t):
         t = t.detach().as_subclass(Tensor)
         key = t.data_ptr(),t.shape,t.stride(),t.dtype,t.device
-        if t.numel() and key in self.seen: return self.seen[key]
+        if t.numel() and key in self.seen: return self.seen[key][0]
         self.tensors[k := str(len(self.tensors))] = t.to('cpu', copy=True).contiguous()
-        self.seen[key] = k
+        self.seen[key] = k,t                                            # held, or its place in memory would be another's next
         return k
 
 def _pack_list(o, box):
@@ -45,7 +45,7 @@ def _pack(o, box):
     if kind := first(k for k,t in _lists.items() if type(o) is t): return {kind:_pack_list(list(o), box)}
     raise TypeError(f'{type(o).__name__} is no part of a state')
 
-# %% ../nbs/42_resume.ipynb #9aa95a72
+# %% ../nbs/42_resume.ipynb #c9e73358
 def _unpack_list(o, ts):
     if isinstance(o, list): return [_unpack(x, ts) for x in o]
     return ts[o['floats']].tolist() if 'floats' in o else list(ts[o['scalars']].unbind())
@@ -73,7 +73,7 @@ def state_of(
     n = int.from_bytes(b[:8], 'little')
     return _unpack(json.loads(json.loads(b[8:8+n])['__metadata__']['state']), tensors_of(b))
 
-# %% ../nbs/42_resume.ipynb #93f3bd80
+# %% ../nbs/42_resume.ipynb #a3766f88
 class States:
     "The states of a run in a folder: the last two, each with its checksum"
     def __init__(self,
@@ -106,7 +106,7 @@ class States:
         for f in self.folder.glob('state-*'): f.unlink()
         if self.folder.is_dir() and not any(self.folder.iterdir()): self.folder.rmdir()
 
-# %% ../nbs/42_resume.ipynb #73e3cbf6
+# %% ../nbs/42_resume.ipynb #09dddeff
 def _random(dls):
     "All states of random numbers"
     return dict(python=random.getstate(), numpy=np.random.get_state(), torch=torch.get_rng_state(), cuda=list(torch.cuda.get_rng_state_all()),
@@ -118,7 +118,7 @@ def _set_random(s, dls):
     for dl,o in zip(dls.loaders, s['loaders']):
         if o: dl.rng.setstate(o)
 
-# %% ../nbs/42_resume.ipynb #5784112b
+# %% ../nbs/42_resume.ipynb #98eb433a
 def _like(t, p):
     "`t` on the device of `p`, and laid out as `p` where they have one shape"
     return torch.empty_like(p, dtype=t.dtype).copy_(t) if t.shape==p.shape else t.to(p.device)
@@ -135,7 +135,7 @@ def _set_grads(opt, gs):
     for (p,*_),g in zip(opt.all_params(), gs):
         p.grad = None if g is None else _like(g, p) if isinstance(g, Tensor) else torch.zeros_like(p)
 
-# %% ../nbs/42_resume.ipynb #abfa58d5
+# %% ../nbs/42_resume.ipynb #82c8755a
 _quiet = {'ProgressCallback','ShowGraphCallback','CSVLogger','KeepMemory','StopByHand','Resume'}  # they only show, or keep nothing
 
 def _cbs(learn): return [o for o in learn.cbs.sorted('order') if type(o).__name__ not in _quiet]
@@ -164,7 +164,7 @@ def _set_objects(learn, s):
     for name,v in s['cbs']:
         if (o := first(o for o in cbs if type(o).__name__==name)): vars(o).update(v); cbs.remove(o)
 
-# %% ../nbs/42_resume.ipynb #fd56eac2
+# %% ../nbs/42_resume.ipynb #6868b518
 def _clips(ds):
     "Number of clips, and a checksum of their names: the last two parts, so that a folder may move"
     items = [o[0] if isinstance(o, tuple) else o for o in getattr(ds, 'items', [])]
@@ -201,7 +201,7 @@ def _differences(a, b):
     d = [f'{k} was {a.get(k)!r:.60} and is {b.get(k)!r:.60} here' for k in {**a, **b} if a.get(k)!=b.get(k)]
     return '; '.join(d[:5])+(f'; and {len(d)-5} more' if len(d)>5 else '')
 
-# %% ../nbs/42_resume.ipynb #0537f18f
+# %% ../nbs/42_resume.ipynb #642ac3d7
 class StopByHand(Callback):
     "Ctrl-C ends a fit after the batch as if it were over; a second one at once"
     order,hit,last,main,ends = 90,False,None,False,CancelFitException
@@ -226,7 +226,7 @@ class StopByHand(Callback):
         self.last = self.learn.loss                                     # fastai forgets it
         self.end(None)
 
-# %% ../nbs/42_resume.ipynb #1cce12e7
+# %% ../nbs/42_resume.ipynb #8a7684da
 class Resume(StopByHand):
     "Keeps the whole state of a fit on the disk; the same fit in a new process goes on from there"
     def __init__(self,
@@ -251,6 +251,7 @@ class Resume(StopByHand):
             raise ValueError(f'{self.folder} holds a run with other settings: {d}. Give another folder, or force=True to start anew')
         e,b,n = self.back['epoch'],self.back['batch'],self.learn.n_epoch
         print(f'{self.folder}: '+(f'goes on in epoch {e+1} of {n}, after batch {b}' if e<n else f'all {n} epochs are done'))
+        if bar := getattr(getattr(self.learn, 'progress', None), 'mbar', None): bar.update(0)     # one that never began knows no later epoch
         self.learn._with_events = self._events
         if e==n: self._set(self.back)
 
@@ -262,7 +263,7 @@ class Resume(StopByHand):
     def before_epoch(self):
         if self.back: self.learn.all_batches = self._rest
 
-# %% ../nbs/42_resume.ipynb #debf0de6
+# %% ../nbs/42_resume.ipynb #236f0a2b
 @patch
 def _rest(self:Resume):
     "The batches of an epoch from where it was left"
@@ -301,7 +302,7 @@ def save(self:Resume, epoch, batch=0):
         self.warned = True
     self.when = time.monotonic()
 
-# %% ../nbs/42_resume.ipynb #9a2d4527
+# %% ../nbs/42_resume.ipynb #3c70691f
 @patch
 def before_train(self:Resume):
     if self.back: return                                                # on the disk already

@@ -79,7 +79,7 @@ def test_killed(mixed, tmp_path, P):
         try: pack_audio(mixed, d, n_workers=0)
         finally: os._exit(0)
     assert os.waitpid(pid, 0)[1]==9
-    assert len(list(d.glob('*.i16')))==1 and len(list(d.glob('*.i16.tmp')))==1
+    assert len(list(d.glob('*.i16')))==1 and len(list(d.glob('*.i16.*.tmp')))==1
     same(pack_audio(mixed, d, n_workers=1), ref)
 
 def test_changed_collection_is_not_resumed(mixed, tmp_path, monkeypatch, P):
