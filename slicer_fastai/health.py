@@ -246,7 +246,7 @@ def levelled_off(r):
 
 # %% ../nbs/51_health.ipynb #60f1949d
 #: Rules of `health_sentence`, in order: the first that finds something speaks
-health_rules = [diverged, early, collapsed, one_cluster, worse_than_before, not_learning, too_easy, cut_short, learning,
+health_rules = [diverged, early, collapsed, one_cluster, worse_than_before, too_easy, not_learning, cut_short, learning,
                 unsettled, getting_worse, nothing_gained, finished, levelled_off]
 
 def _rule(f):
