@@ -22,10 +22,11 @@ class SoundEmbedder(TransformerMixin, BaseEstimator):
     ): self.encoder,self.sr,self.max_s,self.bs = encoder,sr,max_s,bs
 
     def fit(self,
-        X,      # sounds, see `get_clips`: files, arrays, a folder, a pack …; or an array (n, samples)
+        X,      # sounds, see `get_clips`: files, arrays, a folder, a pack …; or an array (n, samples), a sound a row
         y=None, # not looked at
     ):
         "Read the encoder, if it is given by name"
+        if hasattr(X, 'toarray'): raise TypeError('X is sparse, sounds are not: give X.toarray()')
         e = AudioEncoder.from_pretrained(self.encoder) if isinstance(self.encoder, (str,Path)) else self.encoder
         if not hasattr(e, 'num_features'): raise TypeError(f'encoder: {type(e).__name__} is neither an AudioEncoder nor the name of one')
         self.encoder_,self.n_features_out_ = e,e.num_features
@@ -36,6 +37,7 @@ class SoundEmbedder(TransformerMixin, BaseEstimator):
     )->np.ndarray: # (n, num_features) float32
         "One vector a sound"
         if not hasattr(self, 'encoder_'): self.fit(X)
+        if isinstance(X, np.ndarray) and X.ndim==2 and X.dtype!=object: X = list(X)         # scikit-learn's rows, not one sound's channels
         return embed(self.encoder_, X, sr=self.sr, max_s=self.max_s, bs=self.bs, progress=False)
 
     def get_feature_names_out(self, input_features=None): return np.array([f'v{i}' for i in range(self.n_features_out_)], object)
@@ -43,5 +45,4 @@ class SoundEmbedder(TransformerMixin, BaseEstimator):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.requires_fit,tags.no_validation,tags.transformer_tags.preserves_dtype = False,True,[]
-        tags.input_tags.string = tags.input_tags.one_d_array = True
         return tags

@@ -5,13 +5,11 @@ from sklearn.utils.estimator_checks import check_estimator
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.linear_model import RidgeClassifier
-from sklearn.exceptions import SkipTestWarning
+import joblib
 
 #: scikit-learn's checks that cannot hold for sounds, and why
 not_ours = dict(
-    check_n_features_in='sounds have any number of samples: a fit fixes none',
-    check_n_features_in_after_fitting='sounds have any number of samples: a fit fixes none',
-    check_complex_data='complex samples become their real part with a warning, as in NumPy',
+    check_estimators_overwrite_params="it compares joblib's hashes of a parameter and of its deepcopy: a module's differ, fitted or not",
 )
 
 @pytest.fixture(scope='module')
@@ -22,9 +20,10 @@ def test_scikit_learns_own_checks(enc):
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         res = check_estimator(SoundEmbedder(enc, sr=16000), expected_failed_checks=not_ours, on_fail=None)
+    assert joblib.hash(enc)!=joblib.hash(deepcopy(enc))                         # the reason given above
     bad = {o['check_name']:str(o['exception'])[:200] for o in res if o['status']=='failed'}
     assert not bad, bad
-    assert sum(o['status']=='passed' for o in res)>25
+    assert sum(o['status']=='passed' for o in res)>=35
 
 def test_grid_search_with_an_encoder_by_name(files, tmp_path, enc):
     folder = enc.save_pretrained(tmp_path/'enc')
