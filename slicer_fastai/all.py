@@ -20,6 +20,9 @@ from .search import *
 from .evaluate import *
 from .supervised import *
 from .search import *
+from .sklearn import *
+from .onnx import *
+from .hub import *
 from .callback import *
 from .learner import *
 from .resume import *

@@ -6,6 +6,7 @@
 __all__ = ['PlainLogMel', 'PlainFront', 'WaveEncoder']
 
 # %% ../nbs/35_onnx.ipynb #5c1f48b9
+from .files import *
 from .encoder import *
 from .embed import *
 from fastai.basics import *
@@ -38,7 +39,7 @@ class PlainFront(nn.Module):
         i = torch.arange(full, device=x.device)
         start = ((i%m==0)&(i<full-m//4)).nonzero()[:,0].clamp(max=full-m)
         i = start[:,None]+torch.arange(m, device=x.device)
-        if self.pad=='repeat': return x[:,i%n]
+        if self.pad=='repeat': return x[:,i%(torch.arange(n, device=x.device)[-1:]+1)]   # remainder by a tensor: by a size it has no ONNX
         i = i-(full-n)//2
         return x[:,i.clamp(min=0, max=n-1)]*((i>=0)&(i<n))
 
@@ -68,12 +69,13 @@ def _write(net, x, dims, path, names, meta):
     said = io.StringIO()
     with redirect_stdout(said), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter('ignore')
-        prog = torch.onnx.export(net, (x,), dynamo=True, input_names=names[:1], output_names=names[1:], dynamic_shapes=(dims,), verbose=False)
+        # optimize=True takes the 1e-8 under the root of the deviation for 0
+        prog = torch.onnx.export(net, (x,), dynamo=True, input_names=names[:1], output_names=names[1:], dynamic_shapes=(dims,), verbose=False, optimize=False)
     model = prog.model_proto
     onnx.helper.set_model_props(model, meta)
     onnx.checker.check_model(model)
     path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_name(path.name+'.tmp'); onnx.save(model, str(tmp)); os.replace(tmp, path)
+    write_whole(path, model.SerializeToString())
     return path
 
 @patch
