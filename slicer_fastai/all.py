@@ -23,6 +23,8 @@ from .search import *
 from .sklearn import *
 from .onnx import *
 from .hub import *
+from .tasks import *
+from .benchmark import *
 from .callback import *
 from .learner import *
 from .resume import *

@@ -25,7 +25,7 @@ def commands(m, v):
     for k in ('running_tap','white_noise'):
         fn = m.root/d/'_background_noise_'/f'{k}.wav'; fn.parent.mkdir(exist_ok=True); sf.write(fn, np.random.default_rng(1).normal(size=96000)*.1, 16000)
     for j,l in enumerate(['_silence_','_unknown_',*_ten]):
-        for i in range(2): m.sound(f'speech_commands_test_set_v0.0{v}/{l}/{i}.wav', j)
+        for i in range(2): m.sound(f'speech_commands_test_set_v0.0{v}/{l}/{i}.wav', _words[v].index(l) if l in _ten else 3)
 
 def librispeech(m):
     m.text('LibriSpeech/SPEAKERS.TXT', ';ID  |SEX| SUBSET           |MINUTES| NAME\n14   | F | train-clean-360  | 25.03 | Kristin\n'+''.join(f'{s}   | M | train-clean-100  | 25.10 | Name of\n' for s in (19,26,27,32)))

@@ -1,0 +1,54 @@
+"`benchmark` whole, on small trees of all data sets and on tables"
+from conftest import *
+from slicer_fastai.benchmark import *
+from slicer_fastai.tasks import *
+from trees import all_trees
+
+@pytest.fixture(scope='module')
+def trees(tmp_path_factory): return all_trees(tmp_path_factory.mktemp('data'))
+
+@pytest.fixture(scope='module')
+def enc():
+    set_seed(0); return AudioEncoder('audiontt', d=8, width=1).eval()
+
+@pytest.fixture(scope='module')
+def run(trees, enc):
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', UserWarning)
+        return benchmark({'ours':enc,'untrained':enc.untrained(1)}, list(tasks), trees, out=trees/'r.json')
+
+def test_whole_on_all_trees(run):
+    "Fourteen tasks: four sounds that differ in colour stand for labels, and are told apart better than by chance on average"
+    s = run.scores
+    assert list(run.tasks)==list(tasks) and list(s)==[*tasks,'speech','music','sound','LAPE','average'] and s.notna().all(None)
+    close(s.LAPE, s[[k for k,t in tasks.items() if t.lape]].mean(1)); close(s.speech, s[[k for k,t in tasks.items() if t.kind=='speech']].mean(1))
+    assert s.loc['ours','average']>60 and s.loc['ours','esc50']==100, s.T
+    assert len(run.results['ours']['esc50'].folds)==5 and len(run.results['ours']['urbansound8k'].folds)==10
+    assert 0<run.results['ours']['fsd50k']<=1 and run.tasks['fsd50k']['metric']=='mAP'
+
+def test_read_back_and_compared(run, trees, enc):
+    back = Benchmark.load(trees/'r.json')
+    assert back.cfg==json.loads(json.dumps(run.cfg)) and back.scores.equals(run.scores)
+    c = run.compare(trees/'r.json')
+    assert (c.points==0).all() and (c.clips=='the same').all() and c.drop('fsd50k').low.notna().all() and np.isnan(c.low['fsd50k'])
+    assert run.encoders['ours']['weights']!=run.encoders['untrained']['weights'] and back.how['limit'] is None
+    few = benchmark(enc, ['nsynth','commands2-35'], trees, limit=8)
+    assert few.tasks['commands2-35']['clips']==dict(train=8, valid=8, test=8) and few.compare(run).clips.tolist()==['the same','others']
+    with pytest.raises(ValueError, match='no task in common: nsynth, commands2-35 here'): few.compare(benchmark(enc, {'own':_own(trees)}))
+    (trees/'x.json').write_text('{"format":2}')
+    with pytest.raises(ValueError, match='x.json is no result of benchmark: format 2'): Benchmark.load(trees/'x.json')
+
+def _own(trees):
+    fs = sorted((trees/'nsynth/nsynth-test/audio').glob('*.wav'))
+    return pd.DataFrame(dict(path=[str(f) for f in fs], label=[f.name[:2] for f in fs], split=['train','test']*4))
+
+def test_all_is_looked_for_before_anything_is_heard(trees, enc, monkeypatch):
+    monkeypatch.setattr('slicer_fastai.benchmark.embed', lambda *a, **k: pytest.fail('embedded'))
+    with pytest.raises(MissingData, match='lacks the folder itself'): benchmark(enc, ['esc50','gtzan'], trees/'esc')
+    with pytest.raises(KeyError, match="no task 'esc'"): benchmark(enc, ['esc50','esc'], trees)
+
+def test_a_fold_is_one_figure_and_the_mean_is_theirs():
+    r = lambda k: ProbeResult(np.array(list('aabb')), np.array(list('aabb' if k else 'abab')), groups=np.array([0,0,1,1]))
+    f = Figure([r(0), r(1), r(1)])
+    assert abs(f-(.5+1+1)/3)<1e-12 and len(f.y)==12 and len(set(f.groups))==6
+    close(f.minus(Figure([r(0), r(0), r(0)]))[0], 1/3)
