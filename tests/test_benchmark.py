@@ -45,10 +45,11 @@ def _own(trees):
 def test_all_is_looked_for_before_anything_is_heard(trees, enc, monkeypatch):
     monkeypatch.setattr('slicer_fastai.benchmark.embed', lambda *a, **k: pytest.fail('embedded'))
     with pytest.raises(MissingData, match='lacks the folder itself'): benchmark(enc, ['esc50','gtzan'], trees/'esc')
+    with pytest.raises(MissingData, match='own: 8 files are not there'): benchmark(enc, {'own':_own(trees).assign(path='none.wav')})
     with pytest.raises(KeyError, match="no task 'esc'"): benchmark(enc, ['esc50','esc'], trees)
 
 def test_a_fold_is_one_figure_and_the_mean_is_theirs():
     r = lambda k: ProbeResult(np.array(list('aabb')), np.array(list('aabb' if k else 'abab')), groups=np.array([0,0,1,1]))
-    f = Figure([r(0), r(1), r(1)])
+    f = TaskResult([r(0), r(1), r(1)])
     assert abs(f-(.5+1+1)/3)<1e-12 and len(f.y)==12 and len(set(f.groups))==6
-    close(f.minus(Figure([r(0), r(0), r(0)]))[0], 1/3)
+    close(f.minus(TaskResult([r(0), r(0), r(0)]))[0], 1/3)
