@@ -77,7 +77,8 @@ class Benchmark(Comparison):
     @property
     def cfg(self):
         "All of it, as numbers, strings and lists"
-        return dict(format=1, how=self.how, encoders=self.encoders, tasks=self.tasks, results={n:{t:o.cfg() for t,o in r.items()} for n,r in self.results.items()})
+        return dict(format=1, how=self.how, encoders=self.encoders, tasks=self.tasks,
+                    results={n:{t:o.cfg() for t,o in r.items()} for n,r in self.results.items()})
 
 @patch
 def save(self:Benchmark, fn):
@@ -89,7 +90,8 @@ def save(self:Benchmark, fn):
 def load(cls:Benchmark, fn)->Benchmark:
     "Read what `save` wrote"
     c = json.loads(Path(fn).read_text())
-    if not isinstance(c, dict) or c.get('format')!=1: raise ValueError(f'{fn} is no result of benchmark: format {c.get("format") if isinstance(c, dict) else None!r}, 1 is known')
+    if not isinstance(c, dict) or c.get('format')!=1: raise ValueError(f'{fn} is no result of benchmark: format '
+        f'{c.get("format") if isinstance(c, dict) else None!r}, 1 is known')
     return cls({n:{t:_result(o) for t,o in r.items()} for n,r in c['results'].items()}, c['encoders'], c['tasks'], c['how'])
 
 @patch
@@ -103,14 +105,16 @@ def compare(self:Benchmark,
     def row(t):
         same = self.tasks[t]['checksum']==other.tasks[t]['checksum']
         d = a[t].minus(b[t]) if same else (math.nan,)*3
-        return dict(ours=100*float(a[t]), theirs=100*float(b[t]), **{k:100*v for k,v in zip(('points','low','high'), d)}, clips='the same' if same else 'others')
+        return dict(ours=100*float(a[t]), theirs=100*float(b[t]),
+                    **{k:100*v for k,v in zip(('points','low','high'), d)}, clips='the same' if same else 'others')
     both = [t for t in a if t in b]
     if not both: raise ValueError(f'no task in common: {", ".join(a)} here, {", ".join(b)} there')
     return pd.DataFrame([row(t) for t in both], index=both)
 
 # %% ../nbs/39_benchmark.ipynb #a76a03d1
 def _crc(parts): # of file names and labels, in their order
-    return f'{crc32(repr([(k, [("/".join(Path(str(f)).parts[-2:]), l) for f,l in zip(*p[k][:2])]) for p in parts for k in ("train","valid","test") if k in p]).encode()):08x}'
+    clips = lambda p: [('/'.join(Path(str(f)).parts[-2:]), l) for f,l in zip(*p[:2])]
+    return f'{crc32(repr([(k, clips(p[k])) for p in parts for k in ("train","valid","test") if k in p]).encode()):08x}'
 
 def _fewer(p, n):
     "At most `n` clips of a part, the classes in turn"
@@ -127,9 +131,12 @@ def _named(tasks_, root):
     res = {}
     for k,t in (tasks_.items() if isinstance(tasks_, dict) else [(getattr(o, 'name', o), o) for o in L(tasks_)]):
         if isinstance(t, str) and t in tasks: t = tasks[t]
-        if isinstance(t, Task): res[k] = dict(title=t.title, kind=t.kind, seconds=t.seconds, metric=t.metric, split=t.split, lape=t.lape, clips_in_full=t.clips),t.splits(Path(root)/t.folder)
+        if isinstance(t, Task):
+            facts = {o:getattr(t, o) for o in ('title','kind','seconds','metric','split','lape')}
+            res[k] = dict(facts, clips_in_full=t.clips),t.splits(Path(root)/t.folder)
         elif isinstance(t, (dict,pd.DataFrame,Path)) or str(t).endswith('.csv'):
-            res[k] = dict(title=k, kind='own', seconds=None, metric='accuracy', split='its own', lape=False, clips_in_full=0),[t if isinstance(t, dict) else read_task(t)]
+            facts = dict(title=k, kind='own', seconds=None, metric='accuracy', split='its own', lape=False, clips_in_full=0)
+            res[k] = facts,[t if isinstance(t, dict) else read_task(t)]
         else: tasks[t]                                                    # says which there are
         if gone := [f for p in res[k][1] for o in p.values() for f in o[0] if isinstance(f, Path) and not f.exists()]:
             raise MissingData(f'{k}: {len(gone)} files are not there, e.g. {gone[0]}')
@@ -164,7 +171,8 @@ def benchmark(
 )->Benchmark:
     "Linear probes of frozen encoders on tasks with their official splits; what is missing is said before anything is embedded"
     read = lambda e: AudioEncoder.from_pretrained(e) if isinstance(e, (str,Path)) else e
-    encs = {k:read(e) for k,e in (encoder if isinstance(encoder, dict) else {Path(encoder).name if isinstance(encoder, (str,Path)) else 'encoder':encoder}).items()}
+    name = Path(encoder).name if isinstance(encoder, (str,Path)) else 'encoder'
+    encs = {k:read(e) for k,e in (encoder if isinstance(encoder, dict) else {name:encoder}).items()}
     todo = _named(ifnone(tasks, [k for k,o in globals()['tasks'].items() if o.lape]), root)
     how = dict(probe='ridge on standardised embeddings, regularisation chosen on the validation part', limit=limit, slicer_fastai=slicer_fastai.__version__)
     res = Benchmark({n:{} for n in encs}, {n:_recipe(e) for n,e in encs.items()}, {}, how)

@@ -77,15 +77,20 @@ def model_card(self:AudioEncoder,
     "What the encoder is, how it was made, how good it is, and its limits"
     from huggingface_hub import ModelCard, ModelCardData
     f,n = self.front,sum(p.numel() for p in self.parameters())
-    shape = {'network':' '.join([str(self.arch), *(f'{k}={v}' for k,v in self.kwargs.items())]), 'parameters':f'{n/1e6:.2f} M', 'vector':f'{self.num_features:,} numbers',
-             'read at':f'{", ".join(self.layers)}; {self.pool} over time', 'hears':f'windows of {f.duration:g} s at {f.sr} Hz mono, {f.n_mels} mel bands from '
+    shape = {'network':' '.join([str(self.arch), *(f'{k}={v}' for k,v in self.kwargs.items())]),
+             'parameters':f'{n/1e6:.2f} M', 'vector':f'{self.num_features:,} numbers',
+             'read at':f'{", ".join(self.layers)}; {self.pool} over time', 
+             'hears':f'windows of {f.duration:g} s at {f.sr} Hz mono, {f.n_mels} mel bands from '
              f'{f.mel.f_min:g} to {f.mel.f_max:g} Hz, level: {f.level}', 'slicer_fastai':slicer_fastai.__version__}
     made = {**_recipe(recipe), **({} if clips_seen is None else {'clips seen':f'{clips_seen:,}'})}
-    own = f'Windows of {f.duration:g} s, put together by {self.pool}: what unfolds over longer times is heard only as an average. Nothing above {f.mel.f_max:g} Hz.'
+    own = f'Windows of {f.duration:g} s, put together by {self.pool}: what unfolds over longer times is heard only as an average. '\
+          f'Nothing above {f.mel.f_max:g} Hz.'
     parts = {'Recipe':_table(made) if made else _not, 'Data':data or _not, 'How good it is':_probes(results) if results is not None else _not,
-             'Limits':own+('' if limits is None else ' '+limits), 'Licence':license or '**To be chosen**: until then nobody may use it.', 'The encoder':_table(shape)}
+             'Limits':own+('' if limits is None else ' '+limits),
+             'Licence':license or '**To be chosen**: until then nobody may use it.', 'The encoder':_table(shape)}
     code = f"```python\nfrom slicer_fastai.all import *\nenc = AudioEncoder.from_pretrained('{name}')\nenc.embed('recording.wav')\n```"
-    head = ModelCardData(library_name='slicer_fastai', license=license, pipeline_tag='feature-extraction', tags=['audio','self-supervised','slicer','arxiv:2211.01519'])
+    head = ModelCardData(library_name='slicer_fastai', license=license, pipeline_tag='feature-extraction',
+                         tags=['audio','self-supervised','slicer','arxiv:2211.01519'])
     intro = f'# {name}\n\nAn audio encoder, pre-trained by SLICER (arXiv 2211.01519) with slicer_fastai.\n\n{code}'
     return ModelCard('\n\n'.join([f'---\n{head.to_yaml()}\n---', intro, *(f'## {k}\n\n{v}' for k,v in parts.items())])+'\n')
 

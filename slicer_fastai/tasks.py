@@ -161,7 +161,8 @@ def _iemocap(path):
         d = _have(path, f'Session{s}/dialog/EmoEvaluation', f'Session{s}/sentences/wav')
         for t in _some(d.glob('Ses*.txt'), f'Session{s}/dialog/EmoEvaluation/Ses*.txt'):
             found = re.findall(r'^\[[\d.]+ - [\d.]+\]\t(\S+)\t(\w+)\t', t.read_text(errors='replace'), re.M)
-            rows += [(path/f'Session{s}/sentences/wav'/u.rsplit('_', 1)[0]/f'{u}.wav', same[e], f'{s}{u.rsplit("_", 1)[1][0]}', s) for u,e in found if e in same]
+            rows += [(path/f'Session{s}/sentences/wav'/u.rsplit('_', 1)[0]/f'{u}.wav', same[e],
+                  f'{s}{u.rsplit("_", 1)[1][0]}', s) for u,e in found if e in same]
     fs,ls,gs,ss = map(list, zip(*rows)); _listed(fs)
     pick = lambda f: _part(fs, ls, gs, [f(s) for s in ss])
     return dict(train=pick(lambda s: s<4), valid=pick(lambda s: s==4), test=pick(lambda s: s==5))
@@ -284,29 +285,40 @@ _arch,_fig = 'https://archive.org/download','https://ndownloader.figshare.com/fi
 
 _get = dict(commands1=_tf(1), commands2=_tf(2),
     librispeech=_cmds('curl -L https://www.openslr.org/resources/12/train-clean-100.tar.gz | tar xz', '# CC-BY 4.0; makes LibriSpeech/'),
-    voxceleb1=_cmds('# sign the form at https://www.robots.ox.ac.uk/~vgg/data/voxceleb/ : vox1_dev_wav.zip and vox1_test_wav.zip, both unpacked in VoxCeleb1/ (one wav/)',
+    voxceleb1=_cmds('# sign the form at https://www.robots.ox.ac.uk/~vgg/data/voxceleb/ : vox1_dev_wav.zip and vox1_test_wav.zip,',
+                    '# both unpacked in VoxCeleb1/ (one wav/)',
                     'curl -o VoxCeleb1/iden_split.txt https://www.robots.ox.ac.uk/~vgg/data/voxceleb/meta/iden_split.txt'),
     voxforge=_cmds(*(f'wget -r -nH --cut-dirs=1 -np -A tgz -P voxforge http://www.repository.voxforge1.org/downloads/{d}/' for d in _forge.values()),
                    'find voxforge -name "*.tgz" -execdir tar xzf {} \\;', '# GPL'),
     iemocap=_cmds('# sign the form at https://sail.usc.edu/iemocap/iemocap_release.htm ; unpack IEMOCAP_full_release'),
-    nsynth=_cmds(*(f'mkdir -p nsynth && curl -L http://download.magenta.tensorflow.org/datasets/nsynth/nsynth-{k}.jsonwav.tar.gz | tar xz -C nsynth' for k in ('train','valid','test')), '# CC-BY 4.0'),
-    birds=_cmds(f'mkdir -p birds/ff1010bird && cd birds/ff1010bird && curl -LO {_arch}/ff1010bird/ff1010bird_wav.zip && unzip ff1010bird_wav.zip && curl -Lo ff1010bird_metadata_2018.csv {_fig}/10853303',
-                f'mkdir -p birds/warblrb10k && cd birds/warblrb10k && curl -LO {_arch}/warblrb10k_public/warblrb10k_public_wav.zip && unzip warblrb10k_public_wav.zip && curl -Lo warblrb10k_metadata_2018.csv {_fig}/10853306', '# CC-BY 4.0'),
-    tut2018=_cmds(*_zen(1228142, 'TUT-urban-acoustic-scenes-2018-development.audio.{1..13}.zip', 'TUT-urban-acoustic-scenes-2018-development.meta.zip'), "unzip '*.zip'", '# non-commercial'),
+    nsynth=_cmds('mkdir -p nsynth', *(f'curl -L http://download.magenta.tensorflow.org/datasets/nsynth/nsynth-{k}.jsonwav.tar.gz | tar xz -C nsynth'
+                 for k in ('train','valid','test')), '# CC-BY 4.0'),
+    birds=_cmds('mkdir -p birds/ff1010bird birds/warblrb10k',
+                f'curl -LO {_arch}/ff1010bird/ff1010bird_wav.zip && unzip -d birds/ff1010bird ff1010bird_wav.zip',
+                f'curl -Lo birds/ff1010bird/ff1010bird_metadata_2018.csv {_fig}/10853303',
+                f'curl -LO {_arch}/warblrb10k_public/warblrb10k_public_wav.zip && unzip -d birds/warblrb10k warblrb10k_public_wav.zip',
+                f'curl -Lo birds/warblrb10k/warblrb10k_public_metadata_2018.csv {_fig}/10853306', '# CC-BY 4.0'),
+    tut2018=_cmds(*_zen(1228142, 'TUT-urban-acoustic-scenes-2018-development.audio.{1..13}.zip', 'TUT-urban-acoustic-scenes-2018-development.meta.zip'),
+                  "unzip '*.zip'", '# non-commercial'),
     urbansound8k=_cmds(*_zen(1203745, 'UrbanSound8K.tar.gz'), 'tar xzf UrbanSound8K.tar.gz', '# CC-BY-NC 4.0'),
     esc50=_cmds('curl -LO https://github.com/karolpiczak/ESC-50/archive/master.zip && unzip master.zip', '# CC-BY-NC 3.0'),
-    fsd50k=_cmds('# https://zenodo.org/records/4060432 : the parts of dev_audio and eval_audio joined by zip -s 0, and ground_truth; unpack all in FSD50K/', '# CC-BY, single clips CC-BY-NC'),
+    fsd50k=_cmds('# https://zenodo.org/records/4060432 : the parts of dev_audio and eval_audio joined by zip -s 0, and ground_truth; unpack all in FSD50K/',
+                 '# CC-BY, single clips CC-BY-NC'),
     gtzan=_cmds('# the archive genres (or genres_original), unpacked in GTZAN/ ; its first home is gone, copies are on several sites; no licence is known',
                 '# train_filtered.txt, valid_filtered.txt, test_filtered.txt beside it: https://github.com/jongpillee/music_dataset_split, folder GTZAN_split'))
 
 # %% ../nbs/38_tasks.ipynb #706a3d0d
-def _lape(name, title, kind, seconds, classes, clips, folder, reader, split, get=None): return Task(name, title, kind, seconds, classes, clips, folder, reader, split, _get[get or name], lape=True)
+def _lape(name, title, kind, seconds, classes, clips, folder, reader, split, get=None):
+    return Task(name, title, kind, seconds, classes, clips, folder, reader, split, _get[get or name], lape=True)
 
 _all = [
-    _lape('commands1-12', 'Speech Commands v1, 12 labels', 'speech', 1, 12, 0, 'speech_commands_v0.01', partial(_commands12, version=1), 'its lists, test archive; as many unknown and silent as of one word', 'commands1'),
-    _lape('commands2-12', 'Speech Commands v2, 12 labels', 'speech', 1, 12, 0, 'speech_commands_v0.02', partial(_commands12, version=2), 'its lists, test archive; as many unknown and silent as of one word', 'commands2'),
+    _lape('commands1-12', 'Speech Commands v1, 12 labels', 'speech', 1, 12, 0, 'speech_commands_v0.01', partial(_commands12, version=1),
+          'its lists, test archive; as many unknown and silent as of one word', 'commands1'),
+    _lape('commands2-12', 'Speech Commands v2, 12 labels', 'speech', 1, 12, 0, 'speech_commands_v0.02', partial(_commands12, version=2),
+          'its lists, test archive; as many unknown and silent as of one word', 'commands2'),
     _lape('commands2-35', 'Speech Commands v2, 35 words', 'speech', 1, 35, 105829, 'speech_commands_v0.02', partial(_commands, version=2), 'its lists', 'commands2'),
-    _lape('librispeech', 'LibriSpeech, speakers of train-clean-100', 'speech', 13, 251, 28539, 'LibriSpeech', _librispeech, 'carved: 80/10/10 % of each speaker'),
+    _lape('librispeech', 'LibriSpeech, speakers of train-clean-100', 'speech', 13, 251, 28539, 'LibriSpeech', _librispeech,
+           'carved: 80/10/10 % of each speaker'),
     _lape('voxceleb1', 'VoxCeleb1, speakers', 'speech', 8, 1251, 153516, 'VoxCeleb1', _voxceleb, 'iden_split.txt'),
     _lape('voxforge', 'VoxForge, 6 languages', 'speech', 4, 6, 0, 'voxforge', _voxforge, 'carved: 80/10/10 % of the speakers'),
     _lape('iemocap', 'IEMOCAP, 4 emotions', 'speech', 6, 4, 5531, 'IEMOCAP_full_release', _iemocap, 'sessions: 1-3 train, 4 validates, 5 tests'),
