@@ -19,7 +19,6 @@ from .embed import *
 from .search import *
 from .evaluate import *
 from .supervised import *
-from .search import *
 from .sklearn import *
 from .onnx import *
 from .hub import *
@@ -28,7 +27,6 @@ from .benchmark import *
 from .callback import *
 from .learner import *
 from .resume import *
-from .probes import *
 from .probes import *
 from .health import *
 from .interpret import *
