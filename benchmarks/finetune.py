@@ -1,44 +1,28 @@
 """Fine-tuned against linear probe and training from scratch, at few and many labels a class; one CSV row a run, resumable.
 
-    python -m benchmarks.finetune --data PATH --encoder FOLDER [--shots '5 20 all'] [--seeds 3] [--epochs 20] [--split test]
+    python -m benchmarks.finetune --data PATH [--encoder FOLDER] [--shots '5 20 all'] [--seeds 3] [--epochs 20] [--split test]
 
 PATH as for benchmarks.ablate. Labelled clips are drawn from the training split; the same draw for all ways; whole clips are judged. `--split valid` is for choosing.
 """
 import ast, time
 from fastcore.script import call_parse, CliError
 from fastai.basics import *
-from fastai.callback.all import *
 from slicer_fastai.all import *
 from benchmarks.ablate import append_row, read_rows, tasks
 
-class NoValid(Callback):
-    "Judged once, at the end"
-    def before_validate(self): raise CancelValidException()
-
-def probe_run(task, enc, i, split):
-    (f,y,g),(ft,yt,_) = task['train'],task[split]
-    return linear_probe(enc, ([f[k] for k in i],np.array(y)[i],np.array(g)[i]), (ft,yt), progress=False)
-
-def learner_run(task, enc, i, split, epochs, seed, opts):
-    "Fine-tune `enc`, or train its architecture from scratch"
-    (f,y,_),(ft,yt,_),opts = task['train'],task[split],dict(opts)
-    lr,mult,scratch = opts.pop('lr', None),opts.pop('lr_mult', None),opts.pop('scratch', False)
-    dls = SlicerDataLoaders.from_lists('.', [f[k] for k in i]+ft, [y[k] for k in i]+yt, valid_idx=range(len(i), len(i)+len(ft)), front=enc.front,
-                                       bs=min(opts.pop('bs', 16 if len(i)<200 else 32), len(i)), num_workers=0, skip=False)
-    if scratch:
-        new = enc.untrained(seed); new.norm.fit(sample_specs(dls, 512))
-        opts = dict(probe=False, keep_bn=False, train_bn=True, **opts)
-    learn = audio_learner(dls, new if scratch else enc, cbs=NoValid(), **opts)
-    with learn.no_bar(), learn.no_logging():
-        if scratch: learn.unfreeze(); learn.fit_one_cycle(epochs, lr or 3e-3)
-        else: learn.fine_tune(epochs, **{k:v for k,v in (('base_lr',lr),('lr_mult',mult)) if v})
-    learn.remove_cb(NoValid)
-    with learn.no_bar(), learn.no_logging(): return learn.result()
+def run(task, enc, i, split, way, epochs, seed, opts):
+    "Result of one way to the label, from the training clips `i`"
+    (f,y,g),test = task['train'],task[split]
+    train = [f[k] for k in i],np.array(y)[i],np.array(g)[i]
+    if way=='probe': return linear_probe(enc, train, test, progress=False)
+    fit = {a:opts[a] for a in ('base_lr','lr_mult','freeze_epochs') if a in opts}
+    opts = {} if way=='scratch' else {a:v for a,v in opts.items() if a not in fit}
+    return Supervised(enc, epochs, pretrained=way=='finetune', seed=seed, fit=fit if way=='finetune' else None, **opts).fit_test(train, test)
 
 @call_parse
 def main(
     data:Path=None,         # folder with tasks/
-    encoder:Path=None,      # folder of a saved encoder
+    encoder:str='slicer-small', # folder of a saved encoder, or a shipped one's name
     shots:str='5 20 all',   # labels a class
     seeds:int=3,            # draws
     epochs:int=20,          # of fine-tuning and of training from scratch
@@ -49,7 +33,7 @@ def main(
     out:Path=Path('finetune.csv'), # one row a run; rows that are there are not run again
 ):
     "Probe, scratch, fine-tuned"
-    if data is None or encoder is None: raise CliError('give --data and --encoder')
+    if data is None: raise CliError('--data is missing: the folder with tasks/')
     enc,opts,warn = AudioEncoder.from_pretrained(encoder),ast.literal_eval(opts),warnings.filterwarnings('ignore')
     ts = {k:o for k,o in tasks(Path(data)).items() if not only or k in only.split()}
     for n,seed,t,way in itertools.product([int(o) if o.isdigit() else o for o in shots.split()], range(seeds), ts, ways.split()):
@@ -58,8 +42,7 @@ def main(
         key = dict(task=t, shots=n, seed=seed, way=way, split=split, epochs=e, encoder=Path(encoder).name, opts='' if way!='finetune' else str(opts))
         if any(all(r[a]==str(v) for a,v in key.items()) for r in read_rows(Path(out))): continue
         i,t0 = draw_shots(ts[t]['train'][1], n, seed).tolist(),time.process_time()
-        set_seed(seed, reproducible=True)
-        r = probe_run(ts[t], enc, i, split) if way=='probe' else learner_run(ts[t], enc, i, split, epochs, seed, opts if way=='finetune' else dict(scratch=True))
+        r = run(ts[t], enc, i, split, way, epochs, seed, opts)
         append_row(Path(out), dict(**key, accuracy=round(100*r, 2), balanced=round(100*r.balanced, 2), seconds=round(time.process_time()-t0, 1)))
         print(read_rows(Path(out))[-1], flush=True)
     df = pd.DataFrame(read_rows(Path(out))).astype(dict(accuracy=float))

@@ -187,6 +187,11 @@ class TagResult(float):
     def interval(self, level=.95):
         "Bootstrap interval over groups of test clips"
         return _percent([mean_ap(*[np.repeat(o, w, 0) for o in (self.y,self.scores)]) for w in _draws(self.groups, 200)], level)
+    def minus(self, other, level=.95):
+        "Difference to another encoder's result on the same clips, with its paired bootstrap interval over groups"
+        if not np.array_equal(self.y, other.y): raise ValueError('these results are not of the same clips')
+        ap = lambda w: mean_ap(np.repeat(self.y, w, 0), np.repeat(self.scores, w, 0))-mean_ap(np.repeat(self.y, w, 0), np.repeat(other.scores, w, 0))
+        return (float(self)-float(other), *_percent([ap(w) for w in _draws(self.groups, 200)], level))
     @property
     def per_class(self):
         "Average precision of each label"
@@ -262,14 +267,26 @@ def log_mel_stats(
     return AudioEncoder('audiontt', front=front, layers='logmel', pool='mean+std', d=8, width=1)
 
 def read_task(
-    csv,        # a table, or file of one, with columns path (or file), label, split (train, valid, test), and group if there are any
+    csv,        # a table, or file of one, with columns path (or file), label, split (train, valid, test) or fold, and group if there are any
     path=None,  # paths are relative to it; default: to the folder of the csv
-)->dict: # 'train', 'valid', 'test': (files, labels, groups)
+)->dict: # 'train', 'valid', 'test', or each fold: (files, labels, groups)
     "A labelled task from a table"
     df = csv if isinstance(csv, pd.DataFrame) else pd.read_csv(csv)
     root,fn = Path(ifnone(path, '.' if isinstance(csv, pd.DataFrame) else Path(csv).parent)),'path' if 'path' in df else 'file'
     names = lambda o: o.astype(str).to_numpy()
-    return {s:([root/p for p in d[fn]], names(d.label), names(d.group) if 'group' in d else None) for s,d in df.groupby('split')}
+    by = df.groupby('split' if 'split' in df else 'fold')
+    return {s:([root/p for p in d[fn]], names(d.label), names(d.group) if 'group' in d else None) for s,d in by}
+
+def _joined(sets):
+    "Several (items, labels, groups) as one"
+    join = lambda os: np.concatenate(os) if isinstance(os[0], np.ndarray) else sum(map(list, os), [])
+    return tuple(None if o[0] is None else join(o) for o in zip(*sets))
+
+def _over_folds(probe, folds):
+    "Each fold is the test once; the answers to all of them are one result"
+    rs = [(probe([o for k,o in folds.items() if k!=f], folds[f]),folds[f]) for f in folds]
+    groups = None if first(folds.values())[2] is None else np.concatenate([o[2] for _,o in rs])
+    return ProbeResult(*[np.concatenate([getattr(r, k) for r,_ in rs]) for k in ('y','pred')], groups, folds={f:float(r) for f,(r,_) in zip(folds, rs)})
 
 class Comparison:
     "Results of several encoders on several tasks: `scores`, `table`, `differences()`, `plot()`"
@@ -303,9 +320,17 @@ class Comparison:
         ax.set_xticks(range(len(tasks)), tasks); ax.set(ylabel='accuracy'); ax.legend(fontsize=7)
         return ax
 
+def _judge(e, t, probe, **kwargs):
+    "The result of one encoder, function or `fit_test` on one task"
+    own = hasattr(e, 'fit_test')
+    if not own: t = {k:(embed(e, o[0], **kwargs) if isinstance(e, AudioEncoder) else e(o[0]),*o[1:]) for k,o in t.items()}
+    f = e.fit_test if own else partial(probe, None)
+    if 'train' not in t: return _over_folds(lambda tr,te: f(_joined(tr), te), t)
+    return f(t['train'], t['test'], **(dict(valid=t['valid']) if 'valid' in t and probe is linear_probe and not own else {}))
+
 def compare_encoders(
-    encoders,            # dict of names and `AudioEncoder`s, or functions items → embeddings (n, d); or one encoder
-    tasks:dict,          # name → (train, test), or what `read_task` gives or takes
+    encoders,            # dict of names and `AudioEncoder`s, functions items → embeddings (n, d), or whatever has a `fit_test`, see `Supervised`; or one encoder
+    tasks:dict,          # name → (train, test), or what `read_task` gives or takes; folds instead of a split: each is the test once
     baseline:bool=True,  # mean + std of log-mels, too
     untrained:bool=True, # the first encoder untrained, too
     probe=linear_probe,  # or `knn_probe`
@@ -318,8 +343,4 @@ def compare_encoders(
     if e and baseline: encoders['mean + std of log-mels'] = log_mel_stats(e.front)
     read = lambda t: read_task(t) if isinstance(t, (str,Path,pd.DataFrame)) else t if isinstance(t, dict) else dict(zip(('train','test'), t))
     tasks = {k:read(t) for k,t in tasks.items()}
-    def one(e, t):
-        f = e if not isinstance(e, AudioEncoder) else partial(embed, e, **kwargs)
-        t = {k:(f(o[0]),*o[1:]) for k,o in t.items()}
-        return probe(None, t['train'], t['test'], **(dict(valid=t['valid']) if 'valid' in t and probe is linear_probe else {}))
-    return Comparison({n:{k:one(e, t) for k,t in tasks.items()} for n,e in encoders.items()})
+    return Comparison({n:{k:_judge(e, t, probe, **kwargs) for k,t in tasks.items()} for n,e in encoders.items()})

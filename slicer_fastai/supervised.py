@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['ReadWhole', 'PadWindows', 'whole_clips', 'AudioClassifier', 'init_head', 'SpecAugment', 'AudioLearner',
-           'audio_learner', 'show_results']
+           'audio_learner', 'Supervised', 'show_results']
 
 # %% ../nbs/32_supervised.ipynb #10f5b92b
+from .files import *
 from .audio import *
 from .spectrogram import *
 from .frontend import *
@@ -97,13 +98,18 @@ def _read_by_us(dls):
     ds = dls.train_ds
     return isinstance(ds, PackedWindows) or any(isinstance(f, ReadAudio) for f in ds.tls[0].tfms.fs)
 
+def _clips_of(ds, idx):
+    "Files or packed clips at places `idx` of a set"
+    if isinstance(ds, PackedWindows): return [ds.pack[i] for i in ds.idxs[idx].tolist()]
+    before = L(ds.tls[0].tfms.fs).filter(lambda f: not isinstance(f, (ReadAudio,ToTensor)))
+    items = ds.items.iloc if hasattr(ds.items, 'iloc') else ds.items
+    return [compose(*before)(items[i]) for i in idx]
+
 def _labelled(dls, n, seed=42):
     "Up to `n` training items and their targets as an array"
     ds = dls.train_ds; idx = np.sort(np.random.default_rng(seed).permutation(len(ds))[:n])
-    if isinstance(ds, PackedWindows): return [ds.pack[i] for i in ds.idxs[idx].tolist()],ds.pack.codes[ds.idxs[idx]]
-    before = L(ds.tls[0].tfms.fs).filter(lambda f: not isinstance(f, (ReadAudio,ToTensor)))
-    items = ds.items.iloc if hasattr(ds.items, 'iloc') else ds.items
-    return [compose(*before)(items[i]) for i in idx],np.stack([np.asarray(ds.tls[1][i]) for i in idx.tolist()])
+    y = ds.pack.codes[ds.idxs[idx]] if isinstance(ds, PackedWindows) else np.stack([np.asarray(ds.tls[1][i]) for i in idx.tolist()])
+    return _clips_of(ds, idx),y
 
 def _scale(s, y, multi):
     "The factor that makes the logits of scores `s` least surprised by `y`"
@@ -139,7 +145,7 @@ class SpecAugment(Callback):
     ): self.mask = SpecMask(time, freq)
     def before_batch(self): self.learn.xb = (self.mask(self.xb[0]),*self.xb[1:])
 
-class AudioLearner(Learner):
+class AudioLearner(WholeFiles, Learner):
     "A `Learner` for labelled sounds, made by `audio_learner`"
     encoder = property(lambda self: get_model(self.model).encoder, doc="The encoder, as fine-tuned")
 
@@ -148,17 +154,18 @@ class AudioLearner(Learner):
         "Embed recordings with the encoder, see `embed`"
         return embed(self.encoder, items, **kwargs)
 
+    @delegates(Learner.fit_one_cycle, but=['n_epoch','lr_max'])
     def fine_tune(self,
         epochs,               # of all layers
-        base_lr:float=None,   # of the head; default: 3e-5 where it begins as the linear probe, else 1e-3
-        lr_mult:float=None,   # the encoder's is so many times smaller; default: 0.1 (that is, ten times larger), else 10
-        freeze_epochs:int=None, # before that, only the head; default: none, else 1
-        pct_start:float=.3, div:float=5., **kwargs
+        base_lr:float=None,   # of the head; default: 5e-4 where the encoder is pre-trained, 3e-3 from scratch
+        lr_mult:float=1.,     # the encoder's is so many times smaller
+        freeze_epochs:int=0,  # before that, only the head
+        **kwargs
     ):
-        "As fastai's, with other defaults: a head that begins as the linear probe hardly needs to move, the encoder does"
-        lr,mult,frozen = [ifnone(v, d) for v,d in zip((base_lr,lr_mult,freeze_epochs), (3e-5,.1,0) if getattr(self, 'probed', False) else (1e-3,10,1))]
-        if frozen: self.freeze(); self.fit_one_cycle(frozen, slice(lr), pct_start=.99, **kwargs)
-        self.unfreeze(); self.fit_one_cycle(epochs, slice(lr/mult, lr), pct_start=pct_start, div=div, **kwargs)
+        "One cycle over all layers; as fastai's, but the head needs no epoch of its own where it begins as the linear probe"
+        lr = ifnone(base_lr, 5e-4 if self.pretrained else 3e-3)
+        if freeze_epochs: self.freeze(); self.fit_one_cycle(freeze_epochs, lr, **{**kwargs, 'pct_start':.99})
+        self.unfreeze(); self.fit_one_cycle(epochs, slice(lr/lr_mult, lr), **kwargs)
 
     @torch.no_grad()
     def predict(self,
@@ -171,10 +178,13 @@ class AudioLearner(Learner):
         e = torch.from_numpy(embed(m.encoder, item if many else [item], sr=sr, **kwargs)).to(next(m.parameters()).device)
         mode = m.training; m.eval(); out = m.head(e).cpu(); m.train(mode)
         probs,idx = getattr(self.loss_func, 'activation', noop)(out),getattr(self.loss_func, 'decodes', noop)(out)
-        ds = self.dls.valid_ds
-        dec = lambda i: ds.cat.decode(i) if isinstance(ds, PackedWindows) else ds.tls[1].decode(i)
-        res = [(dec(i),i,p) for i,p in zip(idx, probs)]
+        res = [(self._decode(i),i,p) for i,p in zip(idx, probs)]
         return res if many else res[0]
+
+    def _decode(self, y):
+        "A target as it was given"
+        ds = self.dls.valid_ds
+        return ds.cat.decode(y) if isinstance(ds, PackedWindows) else ds.tls[1].decode(y)
 
     def result(self,
         ds_idx:int=1,  # 1: validation set
@@ -190,6 +200,23 @@ class AudioLearner(Learner):
         "Confusion matrix of the validation clips"
         return self.result().plot(**kwargs)
 
+    def plot_top_losses(self,
+        k:int=8,       # how many
+        ds_idx:int=1,  # 1: validation set
+        **kwargs       # to `spec_grid`
+    )->Sounds: # file, start, seconds, label, answer, loss; with players in a notebook
+        "The clips whose labels surprise most, drawn, and in a table to hear them"
+        p,y,out,loss = self.get_preds(ds_idx=ds_idx, with_decoded=True, with_loss=True)
+        loss = loss.flatten(1).mean(1) if loss.ndim>1 else loss
+        worst = loss.argsort(descending=True)[:k].numpy()
+        show = lambda o: '; '.join(map(str, o)) if is_listy(o) else str(o)
+        dec = lambda o: show(self._decode(o))
+        clips,front = _clips_of(self.dls.loaders[ds_idx].dataset, worst),self.encoder.front
+        t = Sounds(dict(file=clips, start=0., seconds=np.nan, label=[dec(y[i]) for i in worst], answer=[dec(out[i]) for i in worst], loss=loss[worst].numpy()))
+        specs = [front(front.read(f, pos=0.)[None])[0] for f in clips]
+        spec_grid(specs, [f'{o.label} → {o.answer}\nloss {o.loss:.2f}' for o in t.itertuples()], **kwargs)
+        return t
+
 # %% ../nbs/32_supervised.ipynb #32a00011
 def _metrics(y): # a target → what is worth seeing
     if isinstance(y, TensorMultiCategory): return [accuracy_multi, APScoreMulti()]
@@ -199,11 +226,12 @@ def _metrics(y): # a target → what is worth seeing
 def audio_learner(
     dls,                    # labelled `SlicerDataLoaders`
     encoder='slicer-small', # a pre-trained `AudioEncoder` (it is copied), a folder of `save_pretrained`, a shipped name, or an architecture to train from scratch
+    pretrained:bool=True,   # False: of the encoder only its architecture, to train it from scratch
     n_out:int=None,         # outputs; default: the number of labels
     loss_func=None,         # default: the data's
     metrics=None,           # shown each epoch; default: accuracy; for several labels a clip accuracy_multi and mAP; for numbers rmse
     probe:bool=True,        # a pre-trained encoder's head begins as the linear probe of at most 2,000 training clips
-    keep_bn:bool=None,      # batch norms keep their statistics while training; default: in a pre-trained encoder
+    keep_bn:bool=False,     # batch norms keep their statistics while training
     augment:bool=False,     # `SpecAugment` and fastai's MixUp
     whole:bool=True,        # validation hears all windows of the first 30 s of a clip
     cbs=None,               # more callbacks
@@ -213,20 +241,52 @@ def audio_learner(
     front,n_out = front_end(dls),ifnone(n_out, get_c(dls))
     if not n_out: raise ValueError('these DataLoaders have no labels: give label_func or label_col, or n_out')
     if isinstance(encoder, (str,Path)) and (shipped(encoder)/'config.json').exists(): encoder = AudioEncoder.from_pretrained(encoder)
-    scratch = not isinstance(encoder, AudioEncoder)
-    enc = AudioEncoder(encoder, front=front) if scratch else deepcopy(encoder)
+    scratch = not (isinstance(encoder, AudioEncoder) and pretrained)
+    enc = deepcopy(encoder) if not scratch else encoder.untrained(torch.randint(2**31, (1,)).item()) if isinstance(encoder, AudioEncoder) else AudioEncoder(encoder, front=front)
+    enc.set_front(front)
     if scratch: enc.norm.fit(sample_specs(dls, 512))
-    else: enc.set_front(front)
     y0 = dls.train_ds.batch([0])[1][0] if isinstance(dls.train_ds, PackedWindows) else dls.train_ds.tls[1][0]
-    model = AudioClassifier(enc, n_out, ifnone(keep_bn, not scratch)).to(dls.device)
+    model = AudioClassifier(enc, n_out, keep_bn).to(dls.device)
     cbs = [*([SpecAugment(), MixUp(.4)] if augment else []), *L(cbs)]
     learn = AudioLearner(whole_clips(dls) if whole else dls, model, loss_func=loss_func, metrics=ifnone(metrics, _metrics(y0)),
-        splitter=lambda m: [params(m.encoder), params(m.head)], cbs=cbs, train_bn=kwargs.pop('train_bn', scratch), **kwargs)
-    learn.probed = probe and not scratch and _read_by_us(dls)
+        splitter=lambda m: [params(m.encoder), params(m.head)], cbs=cbs, **kwargs)
+    learn.pretrained = not scratch
     if not scratch:
-        if learn.probed: init_head(model, *_labelled(dls, 2000), numbers=y0.is_floating_point() and not isinstance(y0, TensorMultiCategory))
+        if probe and _read_by_us(dls): init_head(model, *_labelled(dls, 2000), numbers=y0.is_floating_point() and not isinstance(y0, TensorMultiCategory))
         learn.freeze()
     return learn
+
+# %% ../nbs/32_supervised.ipynb #12d087d9
+class _Unjudged(Callback):
+    "No validation: judged once, at the end"
+    def before_validate(self): raise CancelValidException()
+
+class Supervised:
+    "Training with a task's labels, as a contestant of `compare_encoders`"
+    def __init__(self,
+        encoder:AudioEncoder,    # fine-tuned
+        epochs:int=20,           # of `fine_tune`
+        pretrained:bool=True,    # False: the same architecture from scratch
+        bs:int=None,             # batch size; default: 16 up to 200 clips, else 32
+        seed:int=0,              # of weights, order and windows
+        fit:dict=None,           # more for `fine_tune`, e.g. dict(base_lr=1e-3)
+        **kwargs                 # to `audio_learner`
+    ): store_attr('encoder,epochs,pretrained,bs,seed,fit,kwargs')
+
+    def fit_test(self,
+        train:tuple,  # files, labels
+        test:tuple,   # files, labels, groups if there are any
+    )->ProbeResult: # on whole test clips
+        "Train on some clips, be judged on others"
+        f,y,n = [*train[0],*test[0]],[*train[1],*test[1]],len(train[0])
+        with no_random(self.seed):
+            dls = SlicerDataLoaders.from_lists('.', f, y, valid_idx=range(n, len(f)), front=self.encoder.front,
+                bs=min(n, ifnone(self.bs, 16 if n<200 else 32)), num_workers=0, skip=False)
+            learn = audio_learner(dls, self.encoder, pretrained=self.pretrained, cbs=_Unjudged(), **self.kwargs)
+            with learn.no_bar(), learn.no_logging():
+                learn.fine_tune(self.epochs, **(self.fit or {}))
+                learn.remove_cb(_Unjudged)
+                return learn.result(groups=test[2] if len(test)>2 else None)
 
 # %% ../nbs/32_supervised.ipynb #32a00020
 @dispatch

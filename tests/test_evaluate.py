@@ -85,3 +85,17 @@ def test_compare_encoders(files, tmp_path):
 
 def test_untrained_twin_draws_no_numbers():
     e = AudioEncoder('audiontt', **encoder_kw); set_seed(1); a = torch.rand(1); set_seed(1); e.untrained(); assert torch.rand(1)==a
+
+def test_folds_are_each_the_test_once(files):
+    enc = AudioEncoder('audiontt', **encoder_kw).eval(); y = np.array(files.map(parent_label)); e = enc.embed(files)
+    df = pd.DataFrame(dict(path=files, label=y, fold=np.arange(108)%3, group=np.arange(108)//6))
+    r = compare_encoders(enc, dict(t=df), baseline=False, untrained=False).results['encoder']['t']
+    want = [linear_probe(None, (e[i],y[i],df.group[i].to_numpy()), (e[~i],y[~i])) for i in (df.fold!=k for k in range(3))]
+    assert list(r.folds)==[0,1,2] and list(r.folds.values())==pytest.approx([float(o) for o in want], abs=.03) and len(r.y)==108
+    assert sorted(r.groups)==sorted(df.group.astype(str)) and r.interval()[0]<r<r.interval()[1]
+
+def test_tags_have_paired_differences():
+    rng = np.random.default_rng(0); y = rng.random((120,4))<.3; good,bad = y+rng.normal(size=y.shape)*.5,y+rng.normal(size=y.shape)*2
+    a,b = TagResult(y, good),TagResult(y, bad); d,lo,hi = a.minus(b)
+    assert d==pytest.approx(a-b) and 0<lo<d<hi
+    with pytest.raises(ValueError, match='same clips'): a.minus(TagResult(~y, bad))

@@ -130,7 +130,7 @@ learn = SlicerLearner(dls, arch_kwargs=dict(d=32, width=8), n_clusters=8, hidden
 assert [list(o['data'])[-1] for o in after]==['image/png','text/html'], after
 assert all(a!=b for a,b in zip(before, after))''']
     nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(o) for o in cells])
-    nbclient.NotebookClient(nb, timeout=600, kernel_name='python3').execute()
+    nbclient.NotebookClient(nb, timeout=180, kernel_name='python3').execute()
 
 def test_map_by_umap(learn, files, monkeypatch):
     emb = learn.embed(files[:30])

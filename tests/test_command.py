@@ -1,0 +1,97 @@
+"The command: what it prints, writes and answers"
+import pytest
+from conftest import *
+from fastcore.script import CliError
+from slicer_fastai.command import *
+import configparser, importlib, shutil
+
+@pytest.fixture(scope='module')
+def enc(tmp_path_factory):
+    set_seed(0); return AudioEncoder('audiontt', **encoder_kw).save_pretrained(tmp_path_factory.mktemp('run')/'encoder').parent      # the folder of a run
+
+@pytest.fixture
+def some(files, tmp_path):
+    "A folder with two sub-folders of four clips, and a file that is no sound"
+    for f in [*files[:4], *files[-4:]]: (tmp_path/'some'/f.parent.name).mkdir(parents=True, exist_ok=True); shutil.copy(f, tmp_path/'some'/f.parent.name)
+    (tmp_path/'some'/'broken.wav').write_bytes(b'no sound')
+    return tmp_path/'some'
+
+def test_entry_points_are_there():
+    c = configparser.ConfigParser(delimiters=['=']); c.read(Path(__file__).parents[1]/'settings.ini')
+    for o in c['DEFAULT']['console_scripts'].split():
+        mod,f = o.split('=')[1].split(':'); assert callable(getattr(importlib.import_module(mod), f))
+
+def test_help_shows_an_example_that_parses(capsys):
+    from slicer_fastai.command import _commands,_parse
+    assert slicer(['--help'])==0
+    overview = capsys.readouterr().out
+    for name,(f,_,example) in _commands.items():
+        assert f.__doc__ in overview and example in overview
+        with pytest.raises(SystemExit) as e: slicer([name, '--help'])
+        assert e.value.code==0 and example in ' '.join(capsys.readouterr().out.split())
+        assert _parse(name, example.split()[2:])[1]
+
+def test_a_mistake_is_one_line_and_a_status(tmp_path, capsys):
+    for args,status,say in ((['serch'],2,'search?'), (['tasks', tmp_path/'no'],1,'no such'), (['search', tmp_path],1,'--label'), (['report', tmp_path],1,'report.json'),
+                            (['embed', tmp_path],1,'no file at all'), (['probe', tmp_path, '--encoder', 'no'],1,'no config.json')):
+        assert slicer(args)==status
+        out,err = capsys.readouterr()
+        assert out=='' and say in err.splitlines()[0] and 'Traceback' not in err
+    assert slicer([])==2
+    with pytest.raises(SystemExit) as e: slicer(['embed'])
+    assert e.value.code==2
+
+def test_embed_then_search(some, enc, tmp_path, capsys):
+    ix,first_file = tmp_path/'ix',get_audio_files(some)[-1]
+    with pytest.warns(UserWarning, match='broken.wav'): assert slicer(['embed', some, '--encoder', enc, '--labels', '--out', ix])==0
+    assert slicer(['search', ix, first_file, '--k', 3, '--out', tmp_path/'f.json'])==0
+    assert capsys.readouterr().out==''                                       # written, not printed
+    a,b = pd.read_json(tmp_path/'f.json'),AudioEncoder.from_pretrained(enc/'encoder').index([f for f in get_audio_files(some) if f.name!='broken.wav'], labels=parent_label).search(first_file, 3)
+    assert a.file.tolist()==b.file.tolist() and np.allclose(a.score, b.score, atol=1e-5)
+    assert slicer(['search', ix, first_file, '--k', 3])==0
+    assert len(capsys.readouterr().out.splitlines())==4                      # the table alone, with its head
+    n = len(SoundIndex.load(ix).files); shutil.copy(first_file, some/'new.flac')
+    with pytest.warns(UserWarning, match='broken.wav'): slicer_embed([some], out=ix)
+    assert len(SoundIndex.load(ix).files)==n+1
+
+def test_embed_writes_tables(files, enc, tmp_path):
+    t = slicer_embed(files[:3], encoder=enc, level='clip', out=tmp_path/'a'/'v.csv')
+    want = AudioEncoder.from_pretrained(enc/'encoder').embed(files[:3])
+    np.testing.assert_allclose(t.filter(regex=r'^v\d').to_numpy(), want, atol=1e-5)
+    np.testing.assert_allclose(pd.read_csv(tmp_path/'a'/'v.csv').filter(regex=r'^v\d'), want, rtol=1e-4, atol=1e-5)
+    with pytest.raises(CliError, match='.parquet'): slicer_embed(files[:1], encoder=enc, out=tmp_path/'v.xls')
+
+def test_probe_is_the_probe(sounds, files, enc, tmp_path):
+    t = slicer_probe([sounds], enc, alone=True)
+    (_,task), = find_tasks(sounds).items(); task = read_task(task)
+    r = linear_probe(AudioEncoder.from_pretrained(enc/'encoder'), task['train'], task['test'])
+    assert t.accuracy.tolist()==[round(float(r), 4)] and t.clips.tolist()==[len(r.y)] and (t.low[0],t.high[0])==tuple(round(o, 4) for o in r.interval())
+    few = slicer_probe([sounds], enc, shots='1 all')
+    assert few.shots.astype(str).tolist()==['1','all'] and few['mean'].is_monotonic_increasing
+
+def test_tasks_as_they_are(files, tmp_path):
+    t = pd.DataFrame(dict(filename=files, category=files.map(parent_label), group=np.arange(len(files))//9)); t.loc[0,'filename'] = 'gone.wav'
+    t.to_csv(tmp_path/'t.csv', index=False); pd.DataFrame(dict(a=[1])).to_csv(tmp_path/'other.csv', index=False)
+    r, = slicer_tasks([tmp_path], out=tmp_path/'o.csv').to_dict('records')
+    assert (r['task'],r['train']+r['test'],r['labels'],r['groups'],r['missing'],r['valid'])==('t',108,18,12,1,0) and len(pd.read_csv(tmp_path/'o.csv'))==1
+    d = find_tasks(tmp_path)['t']; assert not set(d[d.split=='train'].group)&set(d[d.split=='test'].group)
+    with pytest.raises(CliError, match='no column path'): find_tasks(tmp_path/'other.csv')
+
+def test_folds_stay_folds(files, enc, tmp_path):
+    pd.DataFrame(dict(file=files, label=files.map(parent_label), fold=np.arange(len(files))%2)).to_csv(tmp_path/'t.csv', index=False)
+    r, = slicer_tasks([tmp_path]).to_dict('records'); assert (r['folds'],r['train'],r['test'])==(2,0,0)
+    assert slicer_probe([tmp_path/'t.csv'], enc, alone=True).clips[0]==len(files)
+    with pytest.raises(CliError, match='folds'): slicer_probe([tmp_path/'t.csv'], enc, shots='1')
+
+def test_report_lines_runs_up(tmp_path):
+    for i in (1,2): (tmp_path/f'r{i}').mkdir(); (tmp_path/f'r{i}'/'report.json').write_text(json.dumps(dict(epochs=i, gained='x')))
+    assert slicer_report([tmp_path/'r1',tmp_path/'r2']).epochs.tolist()==[1,2]
+
+def test_pretrain_is_handed_on(monkeypatch):
+    import slicer_fastai.command as c
+    from fastcore.script import is_cli
+    seen = {}
+    def pretrain(path:Path=None, epochs:int=3): seen.update(path=path, epochs=epochs, cli=is_cli()); raise SystemExit(130)
+    monkeypatch.setitem(c._commands, 'pretrain', (pretrain, ['path'], ''))
+    with pytest.raises(SystemExit) as e: slicer(['pretrain', 'rec', '--epochs', 7])
+    assert e.value.code==130 and seen==dict(path=Path('rec'), epochs=7, cli=True)
