@@ -3,6 +3,7 @@ import ast, re, shutil, sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from bs4 import BeautifulSoup
+from latex2mathml.converter import convert
 from fastcore.nbio import mk_cell, read_nb, write_nb
 from nbdev.process import NBProcessor
 from nbdev.processors import (FrontmatterProc, populate_language, strip_ansi, hide_line, rm_header_dash,
@@ -46,18 +47,26 @@ def link_names(text, where, here):
         return m[0] if page is None or page==here else f'[{m[0]}]({up}{page}#{m[1]})'
     return re.sub(r'(?<![\[`])`(\w+(?:\.\w+)?)`(?![`\]])', one, text)
 
+def write_maths(text):
+    "$…$ and $$…$$ outside code → MathML, which browsers draw without a script from elsewhere"
+    def one(m): return m[0] if m[1] is None else convert(m[2], display='block' if m[1]=='$$' else 'inline')
+    return re.sub(r'```.*?```|`[^`\n]*`|(\$\$?)(?=[^\s$])([^$]+?)(?<=[^\s\\])\1', one, text, flags=re.S)
+
 def process(dest):
     "The notebooks, processed, with their pictures and settings, in folder `dest`"
     shutil.copytree(nbs, dest, ignore=shutil.ignore_patterns('.ipynb_checkpoints', '_*proc*'))
+    shutil.copy(root/'CONTRIBUTING.md', dest)
     read = {str(f.relative_to(nbs)):read_nb(f) for f in sorted(nbs.rglob('*.ipynb')) if '.ipynb_checkpoints' not in str(f)}
     where = {n:f for f,nb in read.items() for n in names(nb)}
     procs = [FrontmatterProc, populate_language, strip_ansi, hide_line, rm_header_dash, show_exports, clean_magics, hide_, strip_hidden_metadata]
     for f,nb in read.items():
         head_exports(nb)
         for c in nb.cells:
-            if c.cell_type=='markdown': c.source = link_names(c.source, where, f)
+            if c.cell_type=='markdown': c.source = write_maths(link_names(c.source, where, f))
         nb = NBProcessor(nb=nb, procs=procs, rm_directives='quarto')
-        nb.process(); write_nb(nb.nb, dest/f)
+        nb.process()
+        for c in nb.nb.cells[:1]: c.source = re.sub(r'^output-file:.*\n', '', c.source, flags=re.M)      # smalldocs keeps the notebooks' names
+        write_nb(nb.nb, dest/f)
 
 def build(
     dest, # folder of the site; written anew

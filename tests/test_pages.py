@@ -1,5 +1,5 @@
 "The pages that people open: the site, a report, a comparison; links checked, then seen by a real browser"
-import importlib.util, json, shutil
+import importlib.util, shutil
 import pytest
 from conftest import *
 from selenium import webdriver
@@ -17,6 +17,8 @@ class Quiet(SimpleHTTPRequestHandler):
 @pytest.fixture(scope='module')
 def chrome(tmp_path_factory):
     "A headless Chromium"
+    missing = [o for o in ('chromium','chromedriver') if not shutil.which(o)]
+    assert not missing, f'{missing} not found: apt-get install -y chromium chromium-driver'
     o = webdriver.ChromeOptions()
     o.binary_location = shutil.which('chromium')
     for a in ('headless','no-sandbox','disable-gpu','disable-quic','no-first-run','disable-background-networking','disable-component-update',
@@ -72,7 +74,7 @@ def url(site):
 def test_every_link_of_the_site_leads_somewhere(make, site):
     assert not site.warned and not list(make.faults(site.path))
     pages = {str(o.relative_to(site.path)) for o in site.path.rglob('*.html')}
-    assert pages=={str(o.relative_to(root/'nbs').with_suffix('.html')) for o in (root/'nbs').rglob('*.ipynb')}
+    assert pages=={str(o.relative_to(root/'nbs').with_suffix('.html')) for o in (root/'nbs').rglob('*.ipynb')}|{'CONTRIBUTING.html'}
     index = (site.path/'index.html').read_text()
     assert not [o for o in pages if f'href="{o}"' not in index and f'href="./{o}"' not in index]       # each in the sidebar
 
