@@ -47,6 +47,11 @@ def link_names(text, where, here):
         return m[0] if page is None or page==here else f'[{m[0]}]({up}{page}#{m[1]})'
     return re.sub(r'(?<![\[`])`(\w+(?:\.\w+)?)`(?![`\]])', one, text)
 
+def split_title(nb):
+    "Title and subtitle become front matter; what stands below them in the same cell stays on the page"
+    m = re.match(r'(# [^\n]+\n*(?:> [^\n]+\n*)*)(.*)', nb.cells[0].source, flags=re.S)
+    if m and m[2].strip(): nb.cells[0].source = m[1]; nb.cells.insert(1, mk_cell(m[2], 'markdown'))
+
 def write_maths(text):
     "$…$ and $$…$$ outside code → MathML, which browsers draw without a script from elsewhere"
     def one(m): return m[0] if m[1] is None else convert(m[2], display='block' if m[1]=='$$' else 'inline')
@@ -60,7 +65,7 @@ def process(dest):
     where = {n:f for f,nb in read.items() for n in names(nb)}
     procs = [FrontmatterProc, populate_language, strip_ansi, hide_line, rm_header_dash, show_exports, clean_magics, hide_, strip_hidden_metadata]
     for f,nb in read.items():
-        head_exports(nb)
+        head_exports(nb); split_title(nb)
         for c in nb.cells:
             if c.cell_type=='markdown': c.source = write_maths(link_names(c.source, where, f))
         nb = NBProcessor(nb=nb, procs=procs, rm_directives='quarto')

@@ -76,6 +76,7 @@ def test_every_link_of_the_site_leads_somewhere(make, site):
     pages = {str(o.relative_to(site.path)) for o in site.path.rglob('*.html')}
     assert pages=={str(o.relative_to(root/'nbs').with_suffix('.html')) for o in (root/'nbs').rglob('*.ipynb')}|{'CONTRIBUTING.html'}
     index = (site.path/'index.html').read_text()
+    assert 'learns from sound without labels' in index                    # what stands below a title in the same cell
     assert not [o for o in pages if f'href="{o}"' not in index and f'href="./{o}"' not in index]       # each in the sidebar
 
 def test_dead_links_are_found(make, tmp_path):
