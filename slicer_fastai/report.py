@@ -186,7 +186,7 @@ _sections = [
 
 _css = '''*{box-sizing:border-box}body{max-width:980px;margin:1.2em auto;padding:0 1em;color:#222}h1,h2,p,li{line-height:1.3;overflow-wrap:anywhere}
 nav a{display:inline-block;margin:.1em .8em .1em 0;color:#0072b2}.verdict{border-left:6px solid #0072b2;background:#f2f6fa;padding:.6em 1em}
-.how,.lacks{color:#555}.lacks{font-style:italic}.pic{overflow-x:auto}.pic img{display:block;width:100%;min-width:560px}.pic.small img{min-width:0}
+.how,.lacks{color:#555}.lacks{font-style:italic}.pic{overflow-x:auto}.pic img{display:block;width:100%;min-width:560px}.pair{display:flex;flex-wrap:wrap;gap:.5em}.pair .pic{flex:1 1 330px}.pair img{min-width:0}
 table{border-collapse:collapse;font-size:.85em}td,th{border-bottom:1px solid #ddd;padding:.15em .7em .15em 0;text-align:right}
 .set td,.set th{text-align:left;vertical-align:top;overflow-wrap:anywhere}.set th{white-space:nowrap}
 .hear{display:grid;grid-template-columns:repeat(auto-fill,minmax(160px,1fr));gap:.4em;margin:.5em 0}
@@ -206,12 +206,17 @@ def _plot_probes(ax, rows, probe, label, c, ls='-'):
 def _curves(run):
     "The two pictures that the verdict is about: loss against chance, probes against the untrained encoder"
     df,probes = pd.DataFrame(run.log),[o.probe for o in _gains(run.log)]
-    axs = _axes(None, 1, 1+bool(probes), (4.6*(1+bool(probes)),2.5))[0]
+    axs = [_axes(None, 1, 1, (4.6,2.6))[0,0] for _ in range(1+bool(probes))]
     axs[0].plot(df.epoch, df.chance, '--', c='.5', label='chance')
     axs[0].plot(df.epoch, df.instance_loss, 'o-', c='#0072b2', ms=3, label='instance loss')
     axs[0].set(title='instance loss on validation clips', xlabel='epoch', ylabel='nats')
     for p,c in zip(probes, ('#d55e00','#595959')): _plot_probes(axs[1], run.log, p, p, c)
+    _finish(axs)
+
+def _finish(axs):
     for ax in axs: ax.legend(fontsize=8, frameon=False); ax.xaxis.get_major_locator().set_params(integer=True)
+
+def _pair(f, alt): return f'<div class="pair">{_figure(f, alt)[0]}</div>'
 
 def _gain_table(gains):
     "Untrained and trained with their intervals"
@@ -227,7 +232,7 @@ def _next(run):
     if not gains: says.append('cbs=KNNProbe(train, test) with a few labelled clips: only labels tell whether the encoder got better')
     if wide := [o for o in gains if o.lift==0]:
         says.append(f'more labelled clips: on {wide[0].n} a difference below {2*wide[0].se:.0%} cannot be told')
-    if seen<10_000: says.append(f'a longer run: {seen:,} clips were seen, slicer_pretrain takes 10,000 as the least')
+    if seen<10_000: says.append(f'a longer run: {seen:,} clips were seen, slicer_pretrain takes about 10,000')
     if any(o.lift>0 for o in gains): says.append('use it: audio_learner(labelled_dls, learn.encoder).fine_tune(5), or learn.encoder.index(folder)')
     return says+['the same with another seed, and compare(this, that): one run is one draw']
 
@@ -237,7 +242,7 @@ def _verdict(run):
     says = ''
     if run.log:
         gains = _gains(run.log)
-        img = _figure(lambda: _curves(run), 'loss against chance, and probes')[0].replace('"pic"', '"pic small"')
+        img = _pair(lambda: _curves(run), 'loss against chance, and probes')
         says = f'{p(html.escape(run.learn.diagnose()))}{img}{p(html.escape(_gain_words(gains)))}{_gain_table(gains)}'
     return f'{says}<h2 id="next">What to try next</h2><ul>{tries}</ul>'
 
@@ -346,14 +351,14 @@ def _versus(names, runs):
 
 def _plot_runs(names, runs):
     "Nats below chance, and the first probe of each, over the epochs"
-    axs = _axes(None, 1, 2, (9.2,2.8))[0]
+    axs = [_axes(None, 1, 1, (4.6,2.8))[0,0] for _ in range(1+any(r['gains'] for r in runs))]
     for i,(name,r) in enumerate(zip(names, runs)):
         c,ls = ('#0072b2','#d55e00','#009e73','#595959','#cc79a7')[i%5],('-','--','-.',':')[i%4]
         rows = [o for o in r['log'] if o.get('instance_loss') is not None]
         axs[0].plot([o['epoch'] for o in rows], [o['chance']-o['instance_loss'] for o in rows], ls, c=c, marker='o', ms=3, label=name)
         if r['gains']: _plot_probes(axs[1], r['log'], r['gains'][0]['probe'], f'{name}: {r["gains"][0]["probe"]}', c, ls)
     axs[0].axhline(0, c='.7', lw=1); axs[0].set(title='instance loss below chance', xlabel='epoch', ylabel='nats')
-    for ax in axs: ax.legend(fontsize=8, frameon=False) if ax.lines else ax.axis('off')
+    _finish(axs)
 
 # %% ../nbs/53_report.ipynb #6d0f1a06
 def _side_by_side(names, dicts):
@@ -361,7 +366,7 @@ def _side_by_side(names, dicts):
     keys = list(dict.fromkeys(k for d in dicts for k in d))
     rows = {k:[d.get(k, '–') for d in dicts] for k in keys}
     differ = {k:v for k,v in rows.items() if len(set(map(str, v)))>1}
-    return _table({'':names, **differ}),_table({k:v[0] for k,v in rows.items() if k not in differ})
+    return _table({'':list(names), **differ}),_table({k:v[0] for k,v in rows.items() if k not in differ})
 
 def compare(
     *runs,            # learners, reports, or folders that hold a report.html (as slicer_pretrain leaves it)
@@ -378,7 +383,7 @@ def compare(
     said = ''.join(f'<p class="verdict"><b>{esc(n)}</b>: {esc(o["health"])}</p>' for n,o in zip(names, rs))
     vs = ''.join(f'<li>{esc(o)}</li>' for o in _versus(names, rs)) or '<li>no probe in common: nobody can say which encoder is better</li>'
     gains = ''.join(f'<h3>{esc(n)}</h3>{_gain_table([SimpleNamespace(**g) for g in o["gains"]])}' for n,o in zip(names, rs) if o['gains'])
-    img = _figure(lambda: _plot_runs([f'{i}. {_short(n, 30)}' if len(n)>30 else n for i,n in enumerate(names, 1)], rs), 'the runs over their epochs')[0]
+    img = _pair(lambda: _plot_runs([f'{i}. {_short(n, 30)}' if len(n)>30 else n for i,n in enumerate(names, 1)], rs), 'the runs over their epochs')
     body = (f'<h1>{len(rs)} runs side by side</h1><ul>{vs}</ul>{said}{img}<h2>What differs</h2><div class="set pic">{differ}</div>'
             f'<h2>Trained against untrained</h2>{gains}<details><summary>The same in all</summary><div class="set">{same}</div></details>')
     return _said(write_whole(fn, _page(f'{len(rs)} runs side by side', body, _css)))

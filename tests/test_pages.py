@@ -126,6 +126,7 @@ def test_report_and_comparison_in_a_browser(trained, files, tmp_path, chrome):
     for o in ('What to try next','untrained (95 %)','largest lr','seed','versions', evil): assert o in words
     opened(chrome, f'file://{both}', 390)
     words = chrome.find_element(By.TAG_NAME, 'body').text
+    assert "['" not in words
     assert 'cannot be told apart' in words or 'is better' in words
     assert 'largest lr' in words and a.diagnose() in words and b.diagnose() in words
 
