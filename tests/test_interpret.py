@@ -4,7 +4,7 @@ from slicer_fastai.health import *
 from slicer_fastai.report import *
 from slicer_fastai.report import _gains,_gain_words
 from slicer_fastai.interpret import _mix_example
-import base64, io, shutil, subprocess, soundfile as sf
+import base64, io, shutil, soundfile as sf
 
 @pytest.fixture
 def learn(tiny, loaders):
