@@ -128,7 +128,7 @@ def slicer_pretrain(
     "Pre-train an audio encoder on a folder of recordings by SLICER, and report what it learned"
     t0,out = time.time(),Path(out)
     _check(arch, epochs, lr, bs, d, width, workers, seed)
-    if is_cli(): plt.switch_backend('agg'); warnings.formatwarning = lambda m,*args,**kwargs: f'{m}\n'
+    if is_cli(slicer_pretrain): plt.switch_backend('agg'); warnings.formatwarning = lambda m,*args,**kwargs: f'{m}\n'
     set_seed(seed, reproducible=True)
     path = synth_sounds() if path is None else Path(path)
     kw = dict(d=ifnone(d, 512), width=ifnone(width, 32)) if arch=='audiontt' else {}
@@ -145,5 +145,5 @@ def slicer_pretrain(
     failed = _write(learn, out, figures, dict(time=f'{time.time()-t0:.0f} s', folders=kinds))
     _tell(out, figures)
     if not (stopped or failed): States(out/'state').remove()
-    if is_cli() and (stopped or failed): raise SystemExit(130 if stopped else 1)
+    if is_cli(slicer_pretrain) and (stopped or failed): raise SystemExit(130 if stopped else 1)
     return figures

@@ -167,7 +167,7 @@ def test_clusters_and_neighbours(learn, files):
     assert (p.argmax(1)==df.cluster[0]).all() and (p[:,df.cluster[0]].diff()<=1e-6).all()
     assert df.purity.between(0, 1).all() and df.label[0] in {f.parent.name for f in files}
     df = learn.neighbours(files[3], files, k=4, hear=False)
-    z = learn.embed(files); z /= np.linalg.norm(z, axis=1, keepdims=True)
+    z = learn.embed(files); z = (z-z.mean(0))/(z.std(0)+1e-6); z /= np.linalg.norm(z, axis=1, keepdims=True)
     assert df.file[1]==str(files[int(np.argsort(-z@z[3])[1])])
 
 def test_listens_is_the_gradient(learn):
