@@ -139,6 +139,20 @@ def _draw_boxes(axs, box, x):
         ax.add_patch(Rectangle((t0*sec, f0), w*sec, h, fill=False, ec='w', lw=1.5, ls=ls))
 
 # %% ../nbs/52_interpret.ipynb #1f1c25f1
+def _seen(learn, files, max_n):
+    "What `show_views` shows: columns of (title, spectrogram), the clips, and the boxes of the crops or None"
+    views = get_model(learn.model).views
+    x,fs = _some_specs(learn, files, 0, max_n)
+    v,mix,box = _drawn(views, x)
+    who = first(o for o in learn.cbs if isinstance(o, RememberFiles))
+    cols = _view_columns(x, fs, v, mix, views.kmix, who if mix and who and who.bank is mix[0] else None)
+    return [[(t, retain_meta(x, AudioSpectrogram(o))) for t,o in col] for col in cols],x,box
+
+def _draw_views(cols, x, box, axs, **kwargs):
+    for axc,col in zip(axs.T, cols):
+        for ax,(title,o) in zip(axc, col): o.show(ax=ax, title=title, **kwargs); ax.title.set_fontsize(9)
+    if box is not None: _draw_boxes(axs, box, x)
+
 @patch
 @torch.no_grad()
 def show_views(self:SlicerLearner,
@@ -146,20 +160,14 @@ def show_views(self:SlicerLearner,
     files=None,    # audio files; default: a training batch
     axs=None,      # axes (max_n, columns); default: new ones
     figsize=None,  # default: 2.6 × 2 inches a picture
+    hear:bool=False, # players below, by inversion (librosa)
     **kwargs       # to `AudioSpectrogram.show`
 )->np.ndarray: # the axes (max_n, columns)
     "Clips with the crops' boxes, what was mixed in, and their two views"
-    views = get_model(self.model).views
-    x,fs = _some_specs(self, files, 0, max_n)
-    v,mix,box = _drawn(views, x)
-    who = first(o for o in self.cbs if isinstance(o, RememberFiles))
-    cols = _view_columns(x, fs, v, mix, views.kmix, who if mix and who and who.bank is mix[0] else None)
+    cols,x,box = _seen(self, files, max_n)
     axs = _axes(axs, len(x), len(cols), figsize)
-    for axc,col in zip(axs.T, cols):
-        for ax,(title,o) in zip(axc, col):
-            retain_meta(x, AudioSpectrogram(o)).show(ax=ax, title=title, **kwargs)
-            ax.title.set_fontsize(9)
-    if box is not None: _draw_boxes(axs, box, x)
+    _draw_views(cols, x, box, axs, **kwargs)
+    if hear: plt.show(); display(players(*zip(*[(o.to_audio(), t) for row in zip(*cols) for t,o in row])))
     return axs
 
 # %% ../nbs/52_interpret.ipynb #8d5934cc
