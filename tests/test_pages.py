@@ -18,7 +18,7 @@ class Quiet(SimpleHTTPRequestHandler):
 def chrome(tmp_path_factory):
     "A headless Chromium"
     browser,driver = shutil.which('chromium') or shutil.which('google-chrome'),shutil.which('chromedriver')
-    assert browser and driver, 'no browser to look with: apt-get install -y chromium chromium-driver'
+    assert browser and driver, 'no browser to look with: .ci/browser installs one'
     o = webdriver.ChromeOptions()
     o.binary_location = browser
     for a in ('headless','no-sandbox','disable-gpu','disable-quic','no-first-run','disable-background-networking','disable-component-update',
