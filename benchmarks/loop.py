@@ -18,8 +18,7 @@ def bare_epoch(learn):
     opt = torch.optim.AdamW(m.student.parameters(), lr=1e-4)
     for b in learn.dls.train:
         x = b[0].as_subclass(Tensor)
-        v = m.views(x)
-        ks = m.teach(*v)
+        v,ks = m.prepare(x)
         m.loss(m(*v), *ks).backward()
         opt.step(); opt.zero_grad()
         m.update_teacher(); m.enqueue(*ks); m.views.push(x)

@@ -48,8 +48,8 @@ def valid(learn, bn, seed=42):
     with untouched(m, seed):
         if bn=='batch': m.batch_statistics()
         for xb,*_ in learn.dls.valid:
-            v = m.views(xb.as_subclass(Tensor))
-            loss = m.loss(m(*v), *m.teach(*v))
+            v,ks = m.prepare(xb.as_subclass(Tensor))
+            loss = m.loss(m(*v), *ks)
             for k,o in dict(valid_loss=loss, **{k:m.parts[k] for k in ('instance_loss','cluster_loss','accuracy','chance')}).items():
                 res[k] = res.get(k, 0.)+float(o)*len(xb)
             n += len(xb)

@@ -31,10 +31,7 @@ class SLICER(Callback):
 
     def before_batch(self):
         self.clean,self.seen,self.skipped = self.xb[0],True,False
-        m = self.unwrapped
-        v = m.views(self.clean)
-        w = m.views(self.clean) if m.local_weight else v                # other versions of the same windows
-        self.learn.xb,self.learn.yb = v,m.teach(*w, self.clean)
+        self.learn.xb,self.learn.yb = self.unwrapped.prepare(self.clean)
 
     def after_cancel_step(self): self.skipped = True        # float16 overflow: the optimiser did nothing
     def after_step(self):

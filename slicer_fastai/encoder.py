@@ -139,7 +139,8 @@ class AudioEncoder(Module):
         except (RuntimeError, AssertionError, ValueError) as e: raise _unfit(self.arch, n_mels, n, e) from e
         x = torch.zeros(2, self.in_chans, n_mels, n, device=next(iter(self.body.parameters()), tensor(0.)).device)
         with _undisturbed(self.body):
-            self.any_length,self.top_features = True,self._top(x).shape[-1]
+            self.any_length = True
+            _,self.moments,self.top_features = self._top(x).shape                # of one window
             stages = len(self.body.feature_info) if hasattr(self.body, 'forward_intermediates') and hasattr(self.body, 'feature_info') else 0
             self.layer_names = (*(f'stage{i+1}' for i in range(stages)), *self._named(x, ()), 'logmel')
             if bad := [o for o in self.layers if o not in self.layer_names]:

@@ -59,9 +59,9 @@ def measure(
         h = m.encoder.top(x).float()
         if bn=='batch': m.batch_statistics()
         try:
-            v = m.views(x)
-            (q1,q2,y1,y2),ks = m(*v),m.teach(*v)
-            m.loss((q1,q2,y1,y2), *ks)
+            v,ks = m.prepare(x)
+            q1,q2,y1,y2,*_ = pred = m(*v)
+            m.loss(pred, *ks)
         finally: m.batch_statistics(False)
         now,m.parts = {k:float(o) for k,o in m.parts.items()},parts
     return dict(**now, spread=spread(h), spread_q=spread(q1), rank=effective_rank(h), alignment=alignment(q1,q2),

@@ -42,6 +42,7 @@ class SlicerLearner(WholeFiles, Learner):
         arch_kwargs:dict=None,          # more for the encoder, e.g. `dict(d=512)` for 'audiontt' (SLICER: 2048)
         queue_size:int=None,            # keys in the queue (SLICER: 65536); default: see `size_defaults`
         bank_size:int=None,             # clips in the bank (SLICER: 2048); default: see `size_defaults`
+        local_weight:float=None,        # weight of the local loss (SLICER: 0); default: 1 where `local_fits`, else 0
         seed:int=42,                    # of the sample, of k-means, and of validation's views
         splitter=None,                  # parameter groups; default: encoder, heads
         metrics=None,                   # default: instance loss, cluster loss, accuracy, chance
@@ -55,7 +56,8 @@ class SlicerLearner(WholeFiles, Learner):
         enc.set_front(front)
         pick = lambda f: {k:kwargs.pop(k) for k in _args(f) if k in kwargs}
         views = slicer_views(enc.norm, n_mels=front.n_mels, bank_size=ifnone(bank_size, sizes['bank_size']), **pick(slicer_views))
-        model = SlicerModel(enc, views, queue_size=ifnone(queue_size, sizes['queue_size']), **pick(SlicerModel))
+        local_weight = ifnone(local_weight, float(local_fits(enc, views)))
+        model = SlicerModel(enc, views, queue_size=ifnone(queue_size, sizes['queue_size']), local_weight=local_weight, **pick(SlicerModel))
         if views.kmix and n<(k := len(views.kmix.centroids)):
             raise ValueError(f'kmix_clusters={k} needs as many training clips, there are {n}: lower it, or leave kmix out of tfms')
         model.to(dls.device).setup(sample_specs(dls, min(4096, max(512, n//20)), seed), seed)
@@ -146,7 +148,7 @@ def lr_find(self:SlicerLearner, *args, suggest_funcs=before_collapse, **kwargs):
 # %% ../nbs/41_learner.ipynb #c7ebce85
 #: The choices of SLICER's released code, for `SlicerLearner(dls, **lape_preset)`
 lape_preset = dict(arch_kwargs=dict(layers='top', pool='max+mean'), tfms='mixup crop kmix', mix_domain='normalized',
-    crop_freq=(.6,1.5), crop_time=(.6,1.5), bank_size=2048, queue_size=65536, momentum=.998, temp=.07, instance_hidden=None, cluster_target='student',
+    crop_freq=(.6,1.5), crop_time=(.6,1.5), bank_size=2048, queue_size=65536, momentum=.998, temp=.07, instance_hidden=None, local_weight=0., cluster_target='student',
     entropy_weight=0., teacher_dropout=True, teacher_bn='batch', lr=3e-4, opt_func=partial(SGD, mom=.9), wd=1e-4, moms=(.9,.9,.9))
 
 # %% ../nbs/41_learner.ipynb #c0b687b2

@@ -7,8 +7,16 @@ def learner(sounds, **kwargs):
     return SlicerLearner(dls, arch_kwargs=encoder_kw, **model_kw, **kwargs)
 
 def test_off_there_is_no_head(sounds):
-    m = learner(sounds).model
+    m = learner(sounds, local_weight=0.).model
     assert m.student.local is None and not any('local' in k for k in m.state_dict()) and len(m(*m.views(torch.randn(4,2,64,96)-5)))==4
+
+def test_on_where_it_is_known_to_help(sounds):
+    "By default: with AudioNTT and views that keep the time; not with a crop, nor with a network of few moments or none"
+    weight = lambda **kw: learner(sounds, **kw).model.local_weight
+    assert weight()==weight(tfms='kmix')==1. and weight(tfms='crop kmix')==0.
+    dls = SlicerDataLoaders.from_folder(sounds, bs=8, num_workers=0, device='cpu')
+    assert SlicerLearner(dls, 'test_resnet', **model_kw).model.local_weight==0.
+    assert SlicerLearner(dls, **{**lape_preset, 'arch_kwargs':dict(layers='top', **encoder_kw), 'queue_size':8, 'bank_size':8}).model.local_weight==0.
 
 def test_it_falls(sounds):
     l = learner(sounds, local_weight=1.)
@@ -43,3 +51,9 @@ def test_moments_are_of_the_same_windows(sounds):
 
 def test_a_crop_over_time_is_refused(sounds):
     with pytest.raises(ValueError, match='leave crop out'): learner(sounds, local_weight=1., tfms='crop kmix')
+
+def test_health_is_measured_with_it(sounds):
+    "A fit that is watched; the log says what the columns say"
+    l = learner(sounds)
+    quiet(l, l.fit, 2, 1e-3, cbs=[Health()])
+    assert len(l.health_log)==3 and all(np.isfinite(o['local_loss']) for o in l.health_log) and l.diagnose()
