@@ -16,7 +16,6 @@ from .model import *
 from .data import *
 from .pack import *
 from .embed import *
-from .search import *
 from .evaluate import *
 from .supervised import *
 from .search import *
@@ -28,7 +27,6 @@ from .benchmark import *
 from .callback import *
 from .learner import *
 from .resume import *
-from .probes import *
 from .probes import *
 from .health import *
 from .interpret import *

@@ -34,7 +34,9 @@ def test_read_back_and_compared(run, trees, enc):
     assert run.encoders['ours']['weights']!=run.encoders['untrained']['weights'] and back.how['limit'] is None
     few = benchmark(enc, ['nsynth','commands2-35'], trees, limit=8)
     assert few.tasks['commands2-35']['clips']==dict(train=8, valid=8, test=8) and few.compare(run).clips.tolist()==['the same','others']
-    with pytest.raises(ValueError, match='no task in common: nsynth, commands2-35 here'): few.compare(benchmark(enc, {'own':_own(trees)}))
+    own = benchmark(enc, {'own':_own(trees), 'folds':_own(trees).rename(columns=dict(split='fold'))})
+    assert own.tasks['folds']['folds']==len(own.results['encoder']['folds'].folds)==2
+    with pytest.raises(ValueError, match='no task in common: nsynth, commands2-35 here'): few.compare(own)
     (trees/'x.json').write_text('{"format":2}')
     with pytest.raises(ValueError, match='x.json is no result of benchmark: format 2'): Benchmark.load(trees/'x.json')
 
