@@ -58,7 +58,7 @@ def _cell(o): return str(o).replace('|', '\\|').replace('\n', ' ')
 def _probes(results):
     "Results (of `benchmark` or `compare_encoders`, a table, or a dict of figures) as Markdown"
     t = getattr(results, 'table', results)
-    if isinstance(t, dict): t = pd.DataFrame({'result':t})
+    if isinstance(t, dict): t = pd.DataFrame({'result':{k:str(v) for k,v in t.items()}})   # with their intervals
     cells = [[str(i), *map(str, r)] for i,r in zip(t.index, t.to_numpy())]
     return '\n'.join('| '+' | '.join(map(_cell, r))+' |' for r in (['', *t.columns], ['---']*(t.shape[1]+1), *cells))
 
