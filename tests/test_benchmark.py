@@ -9,7 +9,7 @@ def trees(tmp_path_factory): return all_trees(tmp_path_factory.mktemp('data'))
 
 @pytest.fixture(scope='module')
 def enc():
-    set_seed(0); return AudioEncoder('audiontt', d=8, width=1).eval()
+    set_seed(0); return AudioEncoder('audiontt', d=8, width=1, front=FrontEnd(duration=.25)).eval()   # as long as most of the sounds
 
 @pytest.fixture(scope='module')
 def run(trees, enc):
