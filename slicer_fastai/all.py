@@ -16,7 +16,6 @@ from .model import *
 from .data import *
 from .pack import *
 from .embed import *
-from .search import *
 from .evaluate import *
 from .supervised import *
 from .sklearn import *

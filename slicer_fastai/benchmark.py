@@ -10,7 +10,9 @@ from .files import *
 from .encoder import *
 from .embed import *
 from .evaluate import *
+from .evaluate import _joined
 from .tasks import *
+from .tasks import tasks as known_tasks
 from fastai.basics import *
 from zlib import crc32
 import json, slicer_fastai
@@ -119,25 +121,26 @@ def _crc(parts): # of file names and labels, in their order
 def _fewer(p, n):
     "At most `n` clips of a part, the classes in turn"
     if n is None or len(p[0])<=n: return p
-    lab = [o if isinstance(o, str) else ','.join(o) for o in map(lambda l: l if isinstance(l, (str,list)) else str(l), p[1])]
+    lab = [','.join(map(str, L(o))) for o in p[1]]
     order = sorted(range(len(lab)), key=lambda i: crc32(str(Path(str(p[0][i])).name).encode()))
     seen,rank = Counter(),{}
     for i in order: rank[i] = seen[lab[i]]; seen[lab[i]] += 1
     keep = sorted(sorted(order, key=lambda i: rank[i])[:n])
     return tuple(None if o is None else [o[i] for i in keep] for o in p)
 
-def _named(tasks_, root):
+def _named(tasks, root):
     "name → (facts, parts)"
     res = {}
-    for k,t in (tasks_.items() if isinstance(tasks_, dict) else [(getattr(o, 'name', o), o) for o in L(tasks_)]):
-        if isinstance(t, str) and t in tasks: t = tasks[t]
+    for k,t in (tasks.items() if isinstance(tasks, dict) else [(getattr(o, 'name', o), o) for o in L(tasks)]):
+        if isinstance(t, str) and t in known_tasks: t = known_tasks[t]
         if isinstance(t, Task):
             facts = {o:getattr(t, o) for o in ('title','kind','seconds','metric','split','lape')}
             res[k] = dict(facts, clips_in_full=t.clips),t.splits(Path(root)/t.folder)
         elif isinstance(t, (dict,pd.DataFrame,Path)) or str(t).endswith('.csv'):
             facts = dict(title=k, kind='own', seconds=None, metric='accuracy', split='its own', lape=False, clips_in_full=0)
-            res[k] = facts,[t if isinstance(t, dict) else read_task(t)]
-        else: tasks[t]                                                    # says which there are
+            p = t if isinstance(t, dict) else read_task(t)
+            res[k] = facts,[p] if 'train' in p else [dict(train=_joined([p[o] for o in p if o!=f]), test=p[f]) for f in p]
+        else: known_tasks[t]                                                  # says which there are
         if gone := [f for p in res[k][1] for o in p.values() for f in o[0] if isinstance(f, Path) and not f.exists()]:
             raise MissingData(f'{k}: {len(gone)} files are not there, e.g. {gone[0]}')
     return res
@@ -173,8 +176,9 @@ def benchmark(
     read = lambda e: AudioEncoder.from_pretrained(e) if isinstance(e, (str,Path)) else e
     name = Path(encoder).name if isinstance(encoder, (str,Path)) else 'encoder'
     encs = {k:read(e) for k,e in (encoder if isinstance(encoder, dict) else {name:encoder}).items()}
-    todo = _named(ifnone(tasks, [k for k,o in globals()['tasks'].items() if o.lape]), root)
-    how = dict(probe='ridge on standardised embeddings, regularisation chosen on the validation part', limit=limit, slicer_fastai=slicer_fastai.__version__)
+    todo = _named(ifnone(tasks, [k for k,o in known_tasks.items() if o.lape]), root)
+    probe = 'ridge on standardised embeddings; regularisation chosen on the validation part, or by cross-validation'
+    how = dict(probe=probe, limit=limit, slicer_fastai=slicer_fastai.__version__)
     res = Benchmark({n:{} for n in encs}, {n:_recipe(e) for n,e in encs.items()}, {}, how)
     for name,(facts,parts) in todo.items():
         parts = [{k:_fewer(o, limit) for k,o in p.items()} for p in parts]

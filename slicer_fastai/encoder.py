@@ -188,7 +188,8 @@ class AudioEncoder(Module):
         head:bool=False, # the last layer, for the heads of pre-training, instead
     )->list: # frames (B, T, ·) of each of `layers`; T may differ
         "What the layers give that the embedding is read at; of two windows (B, 2, n_mels, frames) the first counts"
-        x = self.norm((x.as_subclass(Tensor) if isinstance(x, TensorBase) else x)[:,:self.in_chans])    # torch.export knows no as_subclass
+        if isinstance(x, TensorBase): x = x.as_subclass(Tensor)         # only then: torch.export cannot trace as_subclass
+        x = self.norm(x[:,:self.in_chans])
         if head or self.layers==('top',): return [self._in_pieces(self._top, x)]
         named = self._in_pieces(self._named, x)
         return [x.flatten(1,2).mT if o=='logmel' else named[o] for o in self.layers]

@@ -45,7 +45,8 @@ def _recipe(o): # a learner of this library, a dict of settings, or words
     if isinstance(o, dict): return o
     if not hasattr(o, 'dls'): return {} if o is None else {'said':str(o)}
     m,rec = o.model,getattr(o, 'recorder', None)
-    res = {'training clips':f'{len(o.dls.train_ds):,}', 'batch size':o.dls.train.bs, 'optimiser':getattr(o.opt_func, '__name__', None) or repr(o.opt_func)}
+    res = {'training clips':f'{len(o.dls.train_ds):,}', 'batch size':o.dls.train.bs,
+           'optimiser':getattr(o.opt_func, '__name__', None) or repr(o.opt_func)}
     if rec is not None and len(getattr(rec, 'losses', [])):
         res['clips seen'] = f'{len(rec.losses)*o.dls.train.bs:,} ({len(rec.losses):,} steps) in the last fit'
         res['highest learning rate'] = f'{max(rec.lrs):.2g}'
@@ -57,7 +58,7 @@ def _cell(o): return str(o).replace('|', '\\|').replace('\n', ' ')
 def _probes(results):
     "Results (of `benchmark` or `compare_encoders`, a table, or a dict of figures) as Markdown"
     t = getattr(results, 'table', results)
-    if isinstance(t, dict): t = pd.DataFrame({'result':t})
+    if isinstance(t, dict): t = pd.DataFrame({'result':{k:str(v) for k,v in t.items()}})   # with their intervals
     cells = [[str(i), *map(str, r)] for i,r in zip(t.index, t.to_numpy())]
     return '\n'.join('| '+' | '.join(map(_cell, r))+' |' for r in (['', *t.columns], ['---']*(t.shape[1]+1), *cells))
 
@@ -79,7 +80,7 @@ def model_card(self:AudioEncoder,
     f,n = self.front,sum(p.numel() for p in self.parameters())
     shape = {'network':' '.join([str(self.arch), *(f'{k}={v}' for k,v in self.kwargs.items())]),
              'parameters':f'{n/1e6:.2f} M', 'vector':f'{self.num_features:,} numbers',
-             'read at':f'{", ".join(self.layers)}; {self.pool} over time', 
+             'read at':f'{", ".join(self.layers)}; {self.pool} over time',
              'hears':f'windows of {f.duration:g} s at {f.sr} Hz mono, {f.n_mels} mel bands from '
              f'{f.mel.f_min:g} to {f.mel.f_max:g} Hz, level: {f.level}', 'slicer_fastai':slicer_fastai.__version__}
     made = {**_recipe(recipe), **({} if clips_seen is None else {'clips seen':f'{clips_seen:,}'})}
@@ -90,8 +91,8 @@ def model_card(self:AudioEncoder,
              'Licence':license or '**To be chosen**: until then nobody may use it.', 'The encoder':_table(shape)}
     code = f"```python\nfrom slicer_fastai.all import *\nenc = AudioEncoder.from_pretrained('{name}')\nenc.embed('recording.wav')\n```"
     head = ModelCardData(library_name='slicer_fastai', license=license, pipeline_tag='feature-extraction',
-                         tags=['audio','self-supervised','slicer','arxiv:2211.01519'])
-    intro = f'# {name}\n\nAn audio encoder, pre-trained by SLICER (arXiv 2211.01519) with slicer_fastai.\n\n{code}'
+                         tags=['audio','slicer','arxiv:2211.01519'])
+    intro = f'# {name}\n\nAn audio encoder made with slicer_fastai, the library of SLICER (arXiv 2211.01519).\n\n{code}'
     return ModelCard('\n\n'.join([f'---\n{head.to_yaml()}\n---', intro, *(f'## {k}\n\n{v}' for k,v in parts.items())])+'\n')
 
 # %% ../nbs/37_hub.ipynb #83e12a5f
@@ -106,7 +107,8 @@ def push_to_hub(self:AudioEncoder,
     **kwargs
 ):
     "Upload config, weights and card; what huggingface_hub says of the commit is returned"
-    if not kwargs.get('license'): raise ValueError("license: choose one first, e.g. license='apache-2.0' or 'cc-by-nc-4.0'; the recordings' own may bind you")
+    if not kwargs.get('license'): raise ValueError("license: choose one first, e.g. license='apache-2.0' or "
+        "'cc-by-nc-4.0'; the recordings' own may bind you")
     from huggingface_hub import create_repo, upload_folder
     with tempfile.TemporaryDirectory() as tmp:
         self.save_pretrained(tmp)

@@ -19,17 +19,18 @@ class PlainLogMel(nn.Module):
     def __init__(self, mel):
         super().__init__()
         self.mel = mel.cfg
-        self.register_buffer('window', mel.window.clone()); self.register_buffer('filters', mel.filters.clone())
+        for k in ('window','filters'): self.register_buffer(k, getattr(mel, k).clone())
     def forward(self, x):
         c = self.mel
-        z = torch.stft(x, c['n_fft'], c['hop_length'], window=self.window, center=True, pad_mode=c['pad_mode'], return_complex=True)
+        z = torch.stft(x, c['n_fft'], c['hop_length'], window=self.window, pad_mode=c['pad_mode'], return_complex=True)
         return (self.filters@torch.view_as_real(z).square().sum(-1)+c['eps']).log()[:,None]
 
 class PlainFront(nn.Module):
     "A `FrontEnd` on plain tensors: waves (B, samples) of any length → log-mels of their windows (B·windows, 1, n_mels, frames)"
     def __init__(self, front):
         super().__init__()
-        if front.kind!='logmel': raise ValueError(f'front end {front.kind!r} cannot be exported: only logmel, the one of this library')
+        if front.kind!='logmel':
+            raise ValueError(f'front end {front.kind!r} cannot be exported: only logmel, the one of this library')
         self.n,self.pad,self.level,self.mel = front.n_samples,front.pad,front.level,PlainLogMel(front.mel)
         self.db,self.max_gain = (front.normalize.db,front.normalize.max_gain) if front.level else (0,0)
 
@@ -39,7 +40,7 @@ class PlainFront(nn.Module):
         i = torch.arange(full, device=x.device)
         start = ((i%m==0)&(i<full-m//4)).nonzero()[:,0].clamp(max=full-m)
         i = start[:,None]+torch.arange(m, device=x.device)
-        if self.pad=='repeat': return x[:,i%(torch.arange(n, device=x.device)[-1:]+1)]   # remainder by a tensor: by a size it has no ONNX
+        if self.pad=='repeat': return x[:,i%(torch.arange(n, device=x.device)[-1:]+1)]   # `i%n` by a size has no ONNX
         i = i-(full-n)//2
         return x[:,i.clamp(min=0, max=n-1)]*((i>=0)&(i<n))
 
@@ -70,7 +71,8 @@ def _write(net, x, dims, path, names, meta):
     with redirect_stdout(said), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter('ignore')
         # optimize=True takes the 1e-8 under the root of the deviation for 0
-        prog = torch.onnx.export(net, (x,), dynamo=True, input_names=names[:1], output_names=names[1:], dynamic_shapes=(dims,), verbose=False, optimize=False)
+        prog = torch.onnx.export(net, (x,), dynamo=True, input_names=names[:1], output_names=names[1:],
+                                 dynamic_shapes=(dims,), verbose=False, optimize=False)
     model = prog.model_proto
     onnx.helper.set_model_props(model, meta)
     onnx.checker.check_model(model)
@@ -86,7 +88,8 @@ def export_onnx(self:AudioEncoder,
     "Write the encoder as ONNX: wave → what `embed` gives for each sound, or log-mel → what the encoder gives"
     if input not in ('wave','logmel'): raise ValueError(f"input={input!r}: use 'wave' or 'logmel'")
     enc,front = deepcopy(self).cpu().eval(),self.front
-    meta = {'sr':str(front.sr), 'front':json.dumps(front.cfg), 'layers':' '.join(self.layers), 'pool':self.pool, 'num_features':str(self.num_features)}
+    meta = {'sr':str(front.sr), 'front':json.dumps(front.cfg), 'layers':' '.join(self.layers), 'pool':self.pool,
+            'num_features':str(self.num_features)}
     if input=='wave': args = WaveEncoder(enc).eval(),torch.randn(2, int(2.6*front.n_samples))*.1,_dims(d0=('batch',1), d1=('samples',2))
     else:
         least = getattr(self.body, 'min_frames', 2)

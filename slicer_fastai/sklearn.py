@@ -15,20 +15,21 @@ from sklearn.base import BaseEstimator, TransformerMixin
 class SoundEmbedder(TransformerMixin, BaseEstimator):
     "Sounds → embeddings, as a transformer of scikit-learn"
     def __init__(self,
-        encoder='slicer-small', # an `AudioEncoder`, a folder written by `save_pretrained`, or the name of one that comes with the library
+        encoder='slicer-small', # an `AudioEncoder`, or what `AudioEncoder.from_pretrained` takes: a folder, a name
         sr:int=None,            # sample rate of arrays, hertz
         max_s:float=None,       # seconds of each sound, from its start; default: all
         bs:int=32,              # windows at a time
     ): self.encoder,self.sr,self.max_s,self.bs = encoder,sr,max_s,bs
 
     def fit(self,
-        X,      # sounds, see `get_clips`: files, arrays, a folder, a pack …; or an array (n, samples), a sound a row
+        X,      # sounds: what `get_clips` takes, or an array (n, samples), a sound a row
         y=None, # not looked at
     ):
         "Read the encoder, if it is given by name"
         if hasattr(X, 'toarray'): raise TypeError('X is sparse, sounds are not: give X.toarray()')
         e = AudioEncoder.from_pretrained(self.encoder) if isinstance(self.encoder, (str,Path)) else self.encoder
-        if not hasattr(e, 'num_features'): raise TypeError(f'encoder: {type(e).__name__} is neither an AudioEncoder nor the name of one')
+        if not hasattr(e, 'num_features'):
+            raise TypeError(f'encoder: {type(e).__name__} is neither an AudioEncoder nor the name of one')
         self.encoder_,self.n_features_out_ = e,e.num_features
         return self
 
@@ -37,10 +38,11 @@ class SoundEmbedder(TransformerMixin, BaseEstimator):
     )->np.ndarray: # (n, num_features) float32
         "One vector a sound"
         if not hasattr(self, 'encoder_'): self.fit(X)
-        if isinstance(X, np.ndarray) and X.ndim==2 and X.dtype!=object: X = list(X)         # scikit-learn's rows, not one sound's channels
+        if isinstance(X, np.ndarray) and X.ndim==2 and X.dtype!=object: X = list(X)   # rows are sounds, not channels of one
         return embed(self.encoder_, X, sr=self.sr, max_s=self.max_s, bs=self.bs, progress=False)
 
-    def get_feature_names_out(self, input_features=None): return np.array([f'v{i}' for i in range(self.n_features_out_)], object)
+    def get_feature_names_out(self, input_features=None):
+        return np.array([f'v{i}' for i in range(self.n_features_out_)], object)
     def __sklearn_is_fitted__(self): return True
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

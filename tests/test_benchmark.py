@@ -9,7 +9,7 @@ def trees(tmp_path_factory): return all_trees(tmp_path_factory.mktemp('data'))
 
 @pytest.fixture(scope='module')
 def enc():
-    set_seed(0); return AudioEncoder('audiontt', d=8, width=1).eval()
+    set_seed(0); return AudioEncoder('audiontt', d=8, width=1, front=FrontEnd(duration=.25)).eval()   # as long as most of the sounds
 
 @pytest.fixture(scope='module')
 def run(trees, enc):
@@ -34,7 +34,9 @@ def test_read_back_and_compared(run, trees, enc):
     assert run.encoders['ours']['weights']!=run.encoders['untrained']['weights'] and back.how['limit'] is None
     few = benchmark(enc, ['nsynth','commands2-35'], trees, limit=8)
     assert few.tasks['commands2-35']['clips']==dict(train=8, valid=8, test=8) and few.compare(run).clips.tolist()==['the same','others']
-    with pytest.raises(ValueError, match='no task in common: nsynth, commands2-35 here'): few.compare(benchmark(enc, {'own':_own(trees)}))
+    own = benchmark(enc, {'own':_own(trees), 'folds':_own(trees).drop(columns='split').assign(fold=[1,2]*4)})
+    assert own.tasks['folds']['folds']==len(own.results['encoder']['folds'].folds)==2
+    with pytest.raises(ValueError, match='no task in common: nsynth, commands2-35 here'): few.compare(own)
     (trees/'x.json').write_text('{"format":2}')
     with pytest.raises(ValueError, match='x.json is no result of benchmark: format 2'): Benchmark.load(trees/'x.json')
 

@@ -36,4 +36,5 @@ def test_loads_a_folder_and_the_shipped_one(tmp_path):
     assert hear.load_model().sample_rate==16000
 
 def test_a_rate_hear_does_not_know():
-    with pytest.raises(ValueError, match='hears at 8000'): hear.HearModel(AudioEncoder('audiontt', d=8, width=1, front=FrontEnd(sr=8000, f_max=3900.)))
+    enc = AudioEncoder('audiontt', d=8, width=1, front=FrontEnd(sr=8000, f_max=3900.))
+    with pytest.raises(ValueError, match='hears at 8000'): hear.HearModel(enc)

@@ -14,7 +14,8 @@ def hub(tmp_path, monkeypatch):
         shutil.copytree(site/repo_id, dest, ignore=lambda d,fs: [f for f in fs if f not in kw['allow_patterns']])
         return str(dest)
     def upload(repo_id, folder_path, **kw): asked.append((repo_id, kw)); shutil.copytree(folder_path, site/repo_id, dirs_exist_ok=True)
-    for k,f in dict(snapshot_download=download, upload_folder=upload, create_repo=lambda *a, **kw: asked.append((a, kw))).items(): monkeypatch.setattr(huggingface_hub, k, f)
+    create = lambda *a, **kw: asked.append((a, kw))
+    for k,f in dict(snapshot_download=download, upload_folder=upload, create_repo=create).items(): monkeypatch.setattr(huggingface_hub, k, f)
     site.mkdir()
     return SimpleNamespace(site=site, asked=asked)
 

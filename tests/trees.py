@@ -28,7 +28,8 @@ def commands(m, v):
         for i in range(2): m.sound(f'speech_commands_test_set_v0.0{v}/{l}/{i}.wav', _words[v].index(l) if l in _ten else 3)
 
 def librispeech(m):
-    m.text('LibriSpeech/SPEAKERS.TXT', ';ID  |SEX| SUBSET           |MINUTES| NAME\n14   | F | train-clean-360  | 25.03 | Kristin\n'+''.join(f'{s}   | M | train-clean-100  | 25.10 | Name of\n' for s in (19,26,27,32)))
+    head = ';ID  |SEX| SUBSET           |MINUTES| NAME\n14   | F | train-clean-360  | 25.03 | Kristin\n'
+    m.text('LibriSpeech/SPEAKERS.TXT', head+''.join(f'{s}   | M | train-clean-100  | 25.10 | Name of\n' for s in (19,26,27,32)))
     for j,s in enumerate((19,26,27,32)):
         for i in range(8): m.sound(f'LibriSpeech/train-clean-100/{s}/{s}00{i//4}/{s}-{s}00{i//4}-{i:04d}.flac', j)
 
@@ -42,7 +43,8 @@ def voxceleb1(m):
 def voxforge(m):
     for j,d in enumerate(('SpeechCorpus','de','es','fr','it','ru')):
         for s in ('anna-20100101-abc','anna-20110101-xyz','bob-20100101-def','anonymous-20100101-ghi','carl-20120101-jkl'):
-            for i in range(2): m.sound(f'voxforge/{d}/Trunk/Audio/Main/16kHz_16bit/{s}/'+('flac/de' if s[0]=='c' else 'wav/en')+f'{i:03d}.'+('flac' if s[0]=='c' else 'wav'), j)
+            e = 'flac' if s[0]=='c' else 'wav'
+            for i in range(2): m.sound(f'voxforge/{d}/Trunk/Audio/Main/16kHz_16bit/{s}/{e}/en{i:03d}.{e}', j)
 
 def iemocap(m):
     for s in range(1, 6):
@@ -50,7 +52,8 @@ def iemocap(m):
         for i,e in enumerate(('ang','hap','exc','neu','sad','fru','xxx')):
             u = f'Ses0{s}F_impro01_{"FM"[i%2]}00{i}'; m.sound(f'IEMOCAP_full_release/Session{s}/sentences/wav/Ses0{s}F_impro01/{u}.wav', i)
             rows.append(f'[{i}.2901 - {i+1}.2357]\t{u}\t{e}\t[2.5000, 2.5000, 2.5000]\nC-E2:\tNeutral;\t()\nA-E3:\tval 3; act 2; dom  2;\t()\n')
-        m.text(f'IEMOCAP_full_release/Session{s}/dialog/EmoEvaluation/Ses0{s}F_impro01.txt', '% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n'+'\n'.join(rows))
+        m.text(f'IEMOCAP_full_release/Session{s}/dialog/EmoEvaluation/Ses0{s}F_impro01.txt', 
+            '% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n'+'\n'.join(rows))
 
 def nsynth(m):
     for k in ('train','valid','test'):
@@ -58,7 +61,8 @@ def nsynth(m):
         for j,f in enumerate(('bass','brass','flute','guitar')):
             for i in range(2):
                 n = f'{f}_acoustic_{i:03d}-060-100'; m.sound(f'nsynth/nsynth-{k}/audio/{n}.wav', j)
-                t[n] = dict(note=i, note_str=n, instrument_str=f'{f}_acoustic_{i:03d}', instrument_family=j, instrument_family_str=f, pitch=60, sample_rate=16000)
+                t[n] = dict(note=i, note_str=n, instrument_str=f'{f}_acoustic_{i:03d}', instrument_family=j,
+                            instrument_family_str=f, pitch=60, sample_rate=16000)
         m.text(f'nsynth/nsynth-{k}/examples.json', json.dumps(t))
 
 def birds(m):
@@ -81,14 +85,16 @@ def urbansound8k(m):
     rows = []
     for fold in range(1, 11):
         for i in range(4):
-            f = f'{fold*10+i//2}-{i%2}-0-{i}.wav'; m.sound(f'UrbanSound8K/audio/fold{fold}/{f}', i%2); rows.append(f'{f},{fold*10+i//2},0.0,4.0,1,{fold},{i%2},{("siren","drilling")[i%2]}')
+            f = f'{fold*10+i//2}-{i%2}-0-{i}.wav'; m.sound(f'UrbanSound8K/audio/fold{fold}/{f}', i%2)
+            rows.append(f'{f},{fold*10+i//2},0.0,4.0,1,{fold},{i%2},{("siren","drilling")[i%2]}')
     m.text('UrbanSound8K/metadata/UrbanSound8K.csv', 'slice_file_name,fsID,start,end,salience,fold,classID,class\n'+'\n'.join(rows)+'\n')
 
 def esc50(m):
     rows = []
     for fold in range(1, 6):
         for i in range(4):
-            f = f'{fold}-{1000*fold+i}-A-{i%2}.wav'; m.sound(f'ESC-50-master/audio/{f}', i%2); rows.append(f'{f},{fold},{i%2},{("dog","rain")[i%2]},True,{1000*fold+i//2},A')
+            f = f'{fold}-{1000*fold+i}-A-{i%2}.wav'; m.sound(f'ESC-50-master/audio/{f}', i%2)
+            rows.append(f'{f},{fold},{i%2},{("dog","rain")[i%2]},True,{1000*fold+i//2},A')
     m.text('ESC-50-master/meta/esc50.csv', 'filename,fold,target,category,esc10,src_file,take\n'+'\n'.join(rows)+'\n')
 
 def fsd50k(m):
@@ -98,7 +104,8 @@ def fsd50k(m):
         rows = []
         for i in range(12):
             n = (0 if k=='dev' else 500)+i; m.sound(f'FSD50K/FSD50K.{k}_audio/{n}.wav', i)
-            l = labels[i%3]; rows.append(f'{n},{l if i%4 else chr(34)+l+","+labels[(i+1)%3]+chr(34)},/m/00'+(f',{"val" if i%4==3 else "train"}' if k=='dev' else ''))
+            l = labels[i%3] if i%4 else f'"{labels[i%3]},{labels[(i+1)%3]}"'
+            rows.append(f'{n},{l},/m/00'+(f',{"val" if i%4==3 else "train"}' if k=='dev' else ''))
         m.text(f'{g}/{k}.csv', 'fname,labels,mids'+(',split' if k=='dev' else '')+'\n'+'\n'.join(rows)+'\n')
 
 def gtzan(m):
