@@ -302,7 +302,7 @@ def report(self:SlicerLearner,
     return _said(write_whole(fn, _page(title, body, _css)))
 
 def _said(fn):
-    if in_notebook(): print(f'{fn}: {fn.stat().st_size/1e6:.1f} MB, to be opened in a browser')
+    if in_notebook(): print(f'{fn}: {fn.stat().st_size/1e6:.2g} MB, to be opened in a browser')
     return fn
 
 # %% ../nbs/53_report.ipynb #6d0f1a09

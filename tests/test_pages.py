@@ -116,6 +116,7 @@ def test_report(runs):
     assert runs.one.stat().st_size<5e6 and 'http' not in re.sub('base64,[^"]+', '', text)
     assert a.diagnose() in plain and text.count('<h2')==10 and 'class="lacks"' not in text and len(re.findall('<circle', text))==12
     for o in ('date','versions','seed','data','epochs','largest lr','time',html.escape(evil)): assert f'<th>{o}</th>' in text
+    assert f'<td>{sum(o["seconds"] for o in a.health_log[1:]):.0f} s</td>' in text
     was,now = a.health_log[0]['knn'],a.health_log[-1]['knn']
     assert f'knn: the untrained encoder {was:.1%}, trained {now:.1%}' in plain and torch.__version__ in text
     for fn in (runs.one,runs.both): assert '<img src=x' not in fn.read_text() and str(runs.d) not in fn.read_text()
