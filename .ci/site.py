@@ -1,8 +1,8 @@
-"""The site: notebooks by nbdev's processors, pages by smalldocs, into _site/. `python .ci/site.py [DEST]`; exit 1 names dead links."""
+"""The site: notebooks by nbdev's processors, pages by smalldocs, into _site/. `python .ci/site.py [DEST]`; exit 1 names faults."""
 import ast, re, shutil, sys
+from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
-from bs4 import BeautifulSoup
 from latex2mathml.converter import convert
 from fastcore.nbio import mk_cell, read_nb, write_nb
 from nbdev.process import NBProcessor
@@ -57,13 +57,14 @@ def write_maths(text):
     def one(m): return m[0] if m[1] is None else convert(m[2], display='block' if m[1]=='$$' else 'inline')
     return re.sub(r'```.*?```|`[^`\n]*`|(\$\$?)(?=[^\s$])([^$]+?)(?<=[^\s\\])\1', one, text, flags=re.S)
 
-def process(dest):
-    "The notebooks, processed, with their pictures and settings, in folder `dest`"
-    shutil.copytree(nbs, dest, ignore=shutil.ignore_patterns('.ipynb_checkpoints', '_*proc*'))
+def process(dest, pages):
+    "The notebooks of `pages`, processed, with pictures and settings of all, in folder `dest`"
+    shutil.copytree(nbs, dest, ignore=shutil.ignore_patterns('*.ipynb', '.ipynb_checkpoints', '_proc'))
     shutil.copy(root/'CONTRIBUTING.md', dest)
-    read = {str(f.relative_to(nbs)):read_nb(f) for f in sorted(nbs.rglob('*.ipynb')) if '.ipynb_checkpoints' not in str(f)}
+    read = {f:read_nb(nbs/f) for f in pages}
     where = {n:f for f,nb in read.items() for n in names(nb)}
-    procs = [FrontmatterProc, populate_language, strip_ansi, hide_line, rm_header_dash, show_exports, clean_magics, hide_, strip_hidden_metadata]
+    procs = [FrontmatterProc, populate_language, strip_ansi, hide_line, rm_header_dash, show_exports, clean_magics, hide_,
+             strip_hidden_metadata]
     for f,nb in read.items():
         head_exports(nb); split_title(nb)
         for c in nb.cells:
@@ -73,43 +74,59 @@ def process(dest):
         for c in nb.nb.cells[:1]: c.source = re.sub(r'^output-file:.*\n', '', c.source, flags=re.M)      # smalldocs keeps the notebooks' names
         write_nb(nb.nb, dest/f)
 
+def all_pages():
+    "The notebooks, relative to nbs/"
+    return sorted(str(f.relative_to(nbs)) for f in nbs.rglob('*.ipynb') if '.ipynb_checkpoints' not in str(f))
+
 def build(
-    dest, # folder of the site; written anew
-):
+    dest,       # folder of the site; written anew
+    pages=None, # notebooks, relative to nbs/; default: all
+)->list: # what smalldocs warned of
     "Process the notebooks and render the pages"
     from smalldocs.site import build as render
     dest,work = Path(dest),Path(dest).with_name(Path(dest).name+'_proc')
     for o in (dest,work): shutil.rmtree(o, ignore_errors=True)
-    process(work)
+    process(work, pages or all_pages())
     site = render(str(work), quiet=True)
     shutil.move(work/'_site', dest); shutil.rmtree(work)
-    return dest,list(site.warnings)
+    return list(site.warnings)
+
+class Tags(HTMLParser):
+    "A page's ids, what its tags refer to, and its pictures and players without source"
+    def __init__(self, text):
+        super().__init__()
+        self.ids,self.refs,self.empty = set(),[],[]
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        d = dict(attrs)
+        self.ids |= {d.get('id'), d.get('name') if tag=='a' else None}
+        if tag in ('a','link') and d.get('href'): self.refs.append((tag, d['href']))
+        if tag in ('img','script','audio','source') and d.get('src'): self.refs.append((tag, d['src']))
+        if tag in ('img','audio') and not d.get('src'): self.empty.append(tag)
+        if tag=='source' and d.get('src') and self.empty[-1:]==['audio']: self.empty.pop()
 
 def faults(
     site, # folder of the site
 ):
-    "Dead links and anchors, missing pictures, players without source"
-    pages = {f:BeautifulSoup(f.read_text('utf-8'), 'html.parser') for f in sorted(Path(site).rglob('*.html'))}
-    ids = {f:{o.get('id') for o in p.find_all(id=True)} | {o.get('name') for o in p.find_all('a', attrs=dict(name=True))} for f,p in pages.items()}
-    for f,p in pages.items():
+    "Dead links and anchors, missing pictures, players without source, pages that the index does not lead to"
+    site = Path(site).resolve()
+    pages,led = {f:Tags(f.read_text('utf-8')) for f in sorted(site.rglob('*.html'))},set()
+    for f,page in pages.items():
         rel = f.relative_to(site)
-        for tag,attr in (('a','href'),('img','src'),('link','href'),('script','src'),('audio','src'),('source','src')):
-            for o in p.find_all(tag, attrs={attr:True}):
-                u = urlsplit(o[attr])
-                if u.scheme or u.netloc: continue
-                to = (f.parent/unquote(u.path)).resolve() if u.path else f
-                if to.is_dir(): to = to/'index.html'
-                if not to.exists(): yield f'{rel}: {tag} {o[attr][:100]} leads nowhere'
-                elif u.fragment and to in ids and unquote(u.fragment) not in ids[to]: yield f'{rel}: no anchor {o[attr][:100]}'
-        for o in p.find_all('audio'):
-            srcs = [o.get('src'), *[s.get('src') for s in o.find_all('source')]]
-            if not any(srcs): yield f'{rel}: a player without source'
-        for o in p.find_all('img'):
-            if not o.get('src'): yield f'{rel}: a picture without source'
+        for tag,ref in page.refs:
+            u = urlsplit(ref)
+            if u.scheme or u.netloc: continue
+            to = (f.parent/unquote(u.path)).resolve() if u.path else f
+            if to.is_dir(): to = to/'index.html'
+            if f==site/'index.html': led.add(to)
+            if not to.exists(): yield f'{rel}: {tag} {ref[:100]} leads nowhere'
+            elif u.fragment and to in pages and unquote(u.fragment) not in pages[to].ids: yield f'{rel}: no anchor {ref[:100]}'
+        yield from (f'{rel}: {tag} without source' for tag in page.empty)
+    yield from (f'{f.relative_to(site)}: index.html does not lead there' for f in pages if f not in led)
 
 if __name__=='__main__':
-    dest,warned = build((root/'_site' if len(sys.argv)<2 else Path(sys.argv[1])).resolve())
-    bad = [*warned, *faults(dest)]
-    pages = list(dest.rglob('*.html'))
-    print(f'{dest}: {len(pages)} pages, {sum(o.stat().st_size for o in dest.rglob("*") if o.is_file())/1e6:.1f} MB')
+    dest = (root/'_site' if len(sys.argv)<2 else Path(sys.argv[1])).resolve()
+    bad = [*build(dest), *faults(dest)]
+    print(f'{dest}: {len(list(dest.rglob("*.html")))} pages, {sum(o.stat().st_size for o in dest.rglob("*") if o.is_file())/1e6:.1f} MB')
     sys.exit('\n'.join(bad) or 0)

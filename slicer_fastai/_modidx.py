@@ -916,6 +916,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'slicer_fastai.report._slug': ('report.html#_slug', 'slicer_fastai/report.py'),
                                       'slicer_fastai.report._sound': ('report.html#_sound', 'slicer_fastai/report.py'),
                                       'slicer_fastai.report._table': ('report.html#_table', 'slicer_fastai/report.py'),
+                                      'slicer_fastai.report._title': ('report.html#_title', 'slicer_fastai/report.py'),
                                       'slicer_fastai.report._verdict': ('report.html#_verdict', 'slicer_fastai/report.py'),
                                       'slicer_fastai.report._versions': ('report.html#_versions', 'slicer_fastai/report.py'),
                                       'slicer_fastai.report._versus': ('report.html#_versus', 'slicer_fastai/report.py'),

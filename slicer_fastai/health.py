@@ -85,16 +85,16 @@ class Health(Callback):
             self.held = dl.new(bs=n, num_workers=0, shuffle=False, drop_last=False).one_batch()[0]
         if len(self.held)<2:
             raise ValueError('Health: one validation clip, but a spread needs two: use a larger valid_pct')
-        self.learn.health_log,self.began = [],time.time()
+        self.learn.health_log,self.since = [],time.time()
         self.log(self.epoch)
 
     def log(self, epoch):
         on,bn = bool(self.learn.health_log),first(o.valid_bn for o in self.learn.cbs if isinstance(o, SLICER))
         row = dict(epoch=epoch, loss=float(self.recorder.losses[-1]) if on and self.recorder.losses else math.nan,
                    lr=float(self.opt.hypers[-1]['lr']) if on else math.nan,
-                   seconds=time.time()-self.began, **measure(get_model(self.learn.model), self.held, self.seed, bn))
+                   seconds=time.time()-self.since, **measure(get_model(self.learn.model), self.held, self.seed, bn))
         for p in self.learn.cbs.filter(lambda o: isinstance(o, Probe)): row.update(p.row)
-        self.learn.health_log.append(row)
+        self.learn.health_log.append(row); self.since = time.time()
 
     def after_validate(self):
         if self.held is not None: self.log(self.epoch+1)

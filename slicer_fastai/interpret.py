@@ -160,14 +160,12 @@ def show_views(self:SlicerLearner,
     files=None,    # audio files; default: a training batch
     axs=None,      # axes (max_n, columns); default: new ones
     figsize=None,  # default: 2.6 × 2 inches a picture
-    hear:bool=False, # players below, by inversion (librosa)
     **kwargs       # to `AudioSpectrogram.show`
 )->np.ndarray: # the axes (max_n, columns)
     "Clips with the crops' boxes, what was mixed in, and their two views"
     cols,x,box = _seen(self, files, max_n)
     axs = _axes(axs, len(x), len(cols), figsize)
     _draw_views(cols, x, box, axs, **kwargs)
-    if hear: plt.show(); display(players(*zip(*[(o.to_audio(), t) for row in zip(*cols) for t,o in row])))
     return axs
 
 # %% ../nbs/52_interpret.ipynb #8d5934cc

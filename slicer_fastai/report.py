@@ -34,13 +34,13 @@ def _interval(
     return float(ci.low),float(ci.high)
 
 def _gains(log):
-    "For each probe in a log of `Health`: accuracy untrained and trained, clips, standard error, and health's judgement"
+    "For each probe in a log of `Health`: accuracy trained, and what it has to beat; clips, standard error, health's judgement"
     res = L()
     for k in [o[:-2] for o in log[-1] if o.endswith('_n')] if log and len(log)>1 else []:
         r = HealthLog(log); r.probe = k
-        a,b,n = r.start[0],r.score,log[-1][f'{k}_n']
+        (a,who),b,n = r.start,r.score,log[-1][f'{k}_n']
         if np.isfinite([a,b]).all() and n:
-            res.append(SimpleNamespace(probe=k, untrained=a, trained=b, n=n, se=r.se, gain=b-a, lift=r.lift))
+            res.append(SimpleNamespace(probe=k, start=a, who=who, trained=b, n=n, se=r.se, gain=b-a, lift=r.lift))
     return res
 
 _no_labels = ('What was gained nobody can say without labels: put recordings of a kind into a folder of their own '
@@ -49,11 +49,11 @@ _no_labels = ('What was gained nobody can say without labels: put recordings of 
 def _gain_words(gains):
     "What was gained, in figures and in plain words with a remedy"
     if not gains: return _no_labels
-    says = [f'{o.probe}: untrained {o.untrained:.1%}, trained {o.trained:.1%}, '
+    says = [f'{o.probe}: {o.who} {o.start:.1%}, trained {o.trained:.1%}, '
             f'a difference of {100*o.gain:+.1f} ± {100*o.se:.1f} points ({o.n} clips)' for o in gains]
     lifts = {o.lift for o in gains}
     if lifts>={1,-1}: word = 'One probe gained and another lost: see which of them is like your task.'
-    elif 1 in lifts: word = 'The encoder tells the labels apart better than before training.'
+    elif 1 in lifts: word = 'The encoder tells the labels apart better than before.'
     elif -1 in lifts: word = 'Training has made it worse: lower lr, and see the sentence of health.'
     else: word = ('Nothing was gained that these labels show: train longer, give more recordings, '
                   'or ask for labels that can be heard in one window.')
@@ -90,7 +90,7 @@ def _table(rows):
 
 class _Run:
     "What the sections of a report share"
-    def __init__(self, learn, files, labels, max_n, seed): store_attr()
+    def __init__(self, learn, files=None, labels=None, max_n=250, seed=42): store_attr()
     @cached_property
     def clips(self): return _clips(self.learn.dls, self.max_n, self.seed) if self.files is None else L(self.files)
     @cached_property
@@ -108,13 +108,15 @@ class _Run:
 # %% ../nbs/53_report.ipynb #f5491609
 def _name(arch): return arch if isinstance(arch, str) else type(arch).__name__
 
+def _title(learn): return f'{_name(learn.encoder.arch)} on {len(learn.dls.train_ds):,} clips'
+
 def _run_facts(run):
     "Epochs, learning rate, time: as far as recorder and log of health know"
-    df,log = _history(run.learn),[o for o in run.log or [] if o['epoch']]
+    df,log = _history(run.learn),(run.log or [])[1:]
     lrs = list(getattr(getattr(run.learn, 'recorder', None), 'lrs', [])) or [o['lr'] for o in log]
     secs = [o['seconds'] for o in log if 'seconds' in o]
     return {'epochs':int(df.index.max()) if len(df) else 'none on record', 'largest lr':f'{max(lrs):.3g}' if lrs else 'not on record',
-            'time':f'{secs[-1]:.0f} s' if secs else 'not on record'}
+            'time':f'{sum(secs):.0f} s' if secs else 'not on record'}
 
 def _method(m):
     "The method's sizes in a line"
@@ -131,7 +133,8 @@ def _settings(run):
     learn,m = run.learn,get_model(run.learn.model)
     enc,front,slicer = learn.encoder,learn.encoder.front,first(o for o in learn.cbs if isinstance(o, SLICER))
     n = [f'{len(o):,}' for o in (learn.dls.train_ds,learn.dls.valid_ds)]
-    return {'date':f'{datetime.now():%Y-%m-%d %H:%M}', 'data':f'{learn.dls.path}: {n[0]} clips to train on, {n[1]} to validate',
+    return {'date':f'{datetime.now():%Y-%m-%d %H:%M}',
+        'data':f'{Path(learn.dls.path).resolve().name}: {n[0]} clips to train on, {n[1]} to validate',     # whose folder it is in is nobody's affair
         'encoder':f'{_name(enc.arch)}, {sum(p.numel() for p in enc.parameters()):,} parameters, {enc.num_features} numbers a clip',
         'window':f'{front.duration:g} s at {front.sr} Hz, {front.n_mels} mel bands',
         'views':' → '.join(type(t).__name__ for t in m.views.tfms) or 'none', **_run_facts(run), 'batch':learn.dls.bs,
@@ -175,8 +178,10 @@ _some = lambda run, n: None if run.files is None else run.clips[:n]
 _sections = [
     ('How the run went', 'Measured on one batch of validation clips, before training and after each epoch.',
         _draw(lambda r: r.learn.plot_health(), 'health of the run')),
-    ('Losses', 'The instance loss is to be read against chance, ln(1 + keys in the queue): what guessing would reach.', _s_losses),
-    ('Views', 'What the student gets of a clip, to hear as the log-mel turned back to sound. White and dashed: the boxes that were cropped.', _s_views),
+    ('Losses', 'Means of each epoch, with views drawn anew: near the figures of the verdict, not the same. '
+        'The instance loss is to be read against chance, ln(1 + keys in the queue): what guessing would reach.', _s_losses),
+    ('Views', 'What the student gets of a clip, to hear as the log-mel turned back to sound. '
+        'White lines: what was cropped, dashed for view 2.', _s_views),
     ('k-mix', 'A clip is mixed with one of the cluster farthest from its own.', _draw(lambda r: r.learn.plot_kmix(), 'clusters of k-mix')),
     ('Map', 'Neighbours on the map are alike to the encoder. A button dims all other points.', _s_map),
     ('Clusters', 'The most used clusters of the cluster head, and the clips that belong to each most clearly.', _s_clusters),
@@ -204,12 +209,12 @@ def _plot_probes(ax, rows, probe, label, c, ls='-'):
     ax.set(title='accuracy of probes, with 95 % interval', xlabel='epoch', ylabel='%')
 
 def _curves(run):
-    "The two pictures that the verdict is about: loss against chance, probes against the untrained encoder"
+    "The two pictures that the verdict is about: loss against chance, probes against where they started"
     df,probes = pd.DataFrame(run.log),[o.probe for o in _gains(run.log)]
     axs = [_axes(None, 1, 1, (4.6,2.6))[0,0] for _ in range(1+bool(probes))]
     axs[0].plot(df.epoch, df.chance, '--', c='.5', label='chance')
     axs[0].plot(df.epoch, df.instance_loss, 'o-', c='#0072b2', ms=3, label='instance loss')
-    axs[0].set(title='instance loss on validation clips', xlabel='epoch', ylabel='nats')
+    axs[0].set(title='instance loss, one batch to validate', xlabel='epoch', ylabel='nats')
     for p,c in zip(probes, ('#d55e00','#595959')): _plot_probes(axs[1], run.log, p, p, c)
     _finish(axs)
 
@@ -219,10 +224,11 @@ def _finish(axs):
 def _pair(f, alt): return f'<div class="pair">{_figure(f, alt)[0]}</div>'
 
 def _gain_table(gains):
-    "Untrained and trained with their intervals"
+    "A row each of {name: gain}: where it started and where it ended, with intervals"
     pm = lambda p,n: '{:.1%} ({:.1%} to {:.1%})'.format(p, *_interval(p, n))
-    rows = {o.probe:[pm(o.untrained, o.n), pm(o.trained, o.n), f'{100*o.gain:+.1f} points', o.n] for o in gains}
-    return f'<div class="pic">{_table({"probe":["untrained (95 %)","trained (95 %)","difference","clips"], **rows})}</div>' if rows else ''
+    head = {'':['start (95 %)','trained (95 %)','difference','clips','the start is']}
+    rows = {k:[pm(o.start, o.n), pm(o.trained, o.n), f'{100*o.gain:+.1f} points', o.n, o.who] for k,o in gains.items()}
+    return f'<div class="pic">{_table(head|rows)}</div>' if rows else ''
 
 def _next(run):
     "What to try next: the remedy of health's rule, and what the figures leave open"
@@ -231,7 +237,7 @@ def _next(run):
     says,seen = [_rule(first(f for f in health_rules if f(r)))[2]],run.clips_seen
     if not gains: says.append('cbs=KNNProbe(train, test) with a few labelled clips: only labels tell whether the encoder got better')
     if wide := [o for o in gains if o.lift==0]:
-        says.append(f'more labelled clips: on {wide[0].n} a difference below {2*wide[0].se:.0%} cannot be told')
+        says.append(f'more labelled clips: on {wide[0].n} a difference below {200*wide[0].se:.0f} points cannot be told')
     if seen<10_000: says.append(f'a longer run: {seen:,} clips were seen, slicer_pretrain takes about 10,000')
     if any(o.lift>0 for o in gains): says.append('use it: audio_learner(labelled_dls, learn.encoder).fine_tune(5), or learn.encoder.index(folder)')
     return says+['the same with another seed, and compare(this, that): one run is one draw']
@@ -243,7 +249,7 @@ def _verdict(run):
     if run.log:
         gains = _gains(run.log)
         img = _pair(lambda: _curves(run), 'loss against chance, and probes')
-        says = f'{p(html.escape(run.learn.diagnose()))}{img}{p(html.escape(_gain_words(gains)))}{_gain_table(gains)}'
+        says = f'{p(html.escape(run.learn.diagnose()))}{img}{p(html.escape(_gain_words(gains)))}{_gain_table({o.probe:o for o in gains})}'
     return f'{says}<h2 id="next">What to try next</h2><ul>{tries}</ul>'
 
 # %% ../nbs/53_report.ipynb #c5576e04
@@ -286,16 +292,17 @@ def report(self:SlicerLearner,
 )->Path: # the page, at most 5 MB by default
     "Write a run as one self-contained page: verdict, settings, health, losses, views, k-mix, map, clusters, neighbours"
     run = _Run(self, files, labels, max_n, seed)
-    title = str(ifnone(title, f'{_name(self.encoder.arch)} on {len(self.dls.train_ds):,} clips'))
+    title = str(ifnone(title, _title(self)))
     with no_random(seed, reproducible=False):
         sections = ''.join(_section(run, *o) for o in _sections)
         facts = _record(run, title, notes)
         nav = '<nav>'+''.join(f'<a href="#{_slug(o[0])}">{o[0]}</a>' for o in _sections)+'</nav>'
-        body = f'<h1>{html.escape(title)}</h1>{_verdict(run)}{nav}<h2>The run</h2><div class="set">{_table(facts["settings"])}</div>{sections}{_json(facts)}'
+        body = (f'<h1>{html.escape(title)}</h1>{_verdict(run)}{nav}<h2>The run</h2><div class="set">{_table(facts["settings"])}</div>'
+                f'{sections}{_json(facts)}')
     return _said(write_whole(fn, _page(title, body, _css)))
 
 def _said(fn):
-    if in_notebook(): print(f'{fn}: {fn.stat().st_size/1e6:.1f} MB, to be opened in a browser')
+    if in_notebook(): print(f'{fn}: {fn.stat().st_size/1e6:.2g} MB, to be opened in a browser')
     return fn
 
 # %% ../nbs/53_report.ipynb #6d0f1a09
@@ -331,7 +338,7 @@ def _read_run(
     o, # a learner, a report, or a folder that holds a report.html
 )->dict: # as `_record`
     "The figures of a run"
-    if not isinstance(o, (str,os.PathLike)): return _record(_Run(o, None, None, 0, 42), f'{_name(o.encoder.arch)} on {len(o.dls.train_ds):,} clips')
+    if not isinstance(o, (str,os.PathLike)): return _record(_Run(o), _title(o))
     fn = Path(o)/'report.html' if Path(o).is_dir() else Path(o)
     found = re.search(r'<script type="application/json" id="run">(.*?)</script>', fn.read_text('utf-8', errors='replace'), re.S)
     if not found: raise ValueError(f'{fn} holds no figures of a run: write it anew by learn.report()')
@@ -382,8 +389,8 @@ def compare(
     esc,(differ,same) = html.escape,_side_by_side(names, [{**o['settings'], **o['last']} for o in rs])
     said = ''.join(f'<p class="verdict"><b>{esc(n)}</b>: {esc(o["health"])}</p>' for n,o in zip(names, rs))
     vs = ''.join(f'<li>{esc(o)}</li>' for o in _versus(names, rs)) or '<li>no probe in common: nobody can say which encoder is better</li>'
-    gains = ''.join(f'<h3>{esc(n)}</h3>{_gain_table([SimpleNamespace(**g) for g in o["gains"]])}' for n,o in zip(names, rs) if o['gains'])
+    gains = {f'{n}: {g["probe"]}':SimpleNamespace(**g) for n,o in zip(names, rs) for g in o['gains']}
     img = _pair(lambda: _plot_runs([f'{i}. {_short(n, 30)}' if len(n)>30 else n for i,n in enumerate(names, 1)], rs), 'the runs over their epochs')
     body = (f'<h1>{len(rs)} runs side by side</h1><ul>{vs}</ul>{said}{img}<h2>What differs</h2><div class="set pic">{differ}</div>'
-            f'<h2>Trained against untrained</h2>{gains}<details><summary>The same in all</summary><div class="set">{same}</div></details>')
+            f'<h2>What each gained</h2>{_gain_table(gains) or _no_labels}<details><summary>The same in all</summary><div class="set">{same}</div></details>')
     return _said(write_whole(fn, _page(f'{len(rs)} runs side by side', body, _css)))

@@ -62,7 +62,7 @@ def _summary(learn, stopped, seconds, **kwargs):
     df,gains = _history(learn),_gains(getattr(learn, 'health_log', None))
     res = dict(clips=len(learn.dls.train_ds), valid_clips=len(learn.dls.valid_ds), epochs=len(df), stopped=stopped, seconds=round(seconds), **kwargs)
     if len(df): res.update({k:None if v!=v else round(v, 4) for k,v in df.iloc[-1].items()})
-    for o in gains: res.update({f'{o.probe}_{k}':round(getattr(o, k), 4) for k in ('untrained','trained','se','n')})
+    for o in gains: res.update({f'{o.probe}_{k}':round(v, 4) for k,v in dict(untrained=o.start, trained=o.trained, se=o.se, n=o.n).items()})
     return {**res, 'health':learn.diagnose(), 'gained':_gain_words(gains)}
 
 def _write(learn, out, figures, notes):

@@ -4,7 +4,7 @@ from slicer_fastai.health import *
 from slicer_fastai.report import *
 from slicer_fastai.report import _gains,_gain_words
 from slicer_fastai.interpret import _mix_example
-import base64, io, shutil, soundfile as sf
+import base64, io, soundfile as sf
 
 @pytest.fixture
 def learn(tiny, loaders):
@@ -236,22 +236,6 @@ def test_pictures_leave_out_unreadable_files(tiny, loaders, files, tmp_path):
         assert len(l.plot_map()[1])==20 and len(l.show_results())==2
         l.plot_clusters(2, 2, hear=False); l.report(tmp_path/'r.html', max_n=50)
 
-def test_report(learn, files, tmp_path):
-    before,rng,figs = state(learn.model),torch.get_rng_state(),plt.get_fignums()
-    half = lambda i: (files[i::2], files[i::2].map(parent_label))
-    quiet(learn, learn.fit, 2, 1e-3, cbs=KNNProbe(half(0), half(1)))
-    before,rng = state(learn.model),torch.get_rng_state()
-    fn = learn.report(tmp_path/'run.html', labels=parent_label, max_n=12, notes=dict(by='a & b'))
-    assert not differ(before, state(learn.model)) and torch.equal(rng, torch.get_rng_state()) and plt.get_fignums()==figs
-    assert [o.name for o in tmp_path.iterdir() if 'run.html' in o.name]==['run.html']
-    text = fn.read_text(); plain = __import__('html').unescape(text)
-    assert fn.stat().st_size<5e6 and 'http' not in re.sub('base64,[^"]+', '', text)
-    assert learn.diagnose() in plain and text.count('<h2')==10 and 'class="lacks"' not in text and 'a &amp; b' in text
-    for o in ('date','versions','seed','data','epochs','largest lr'): assert f'<th>{o}</th>' in text
-    a,b = learn.health_log[0]['knn'],learn.health_log[-1]['knn']
-    assert f'knn: untrained {a:.1%}, trained {b:.1%}' in plain and torch.__version__ in text
-    for jpg in re.findall('data:image/jpeg;base64,([^"]+)', text): assert base64.b64decode(jpg)[:2]==b'\xff\xd8'
-
 def test_report_at_first_contact(tiny, loaders, tmp_path, monkeypatch):
     "Before any fit, without arguments, in any folder: a page that says what is missing"
     monkeypatch.chdir(tmp_path)
@@ -259,14 +243,6 @@ def test_report_at_first_contact(tiny, loaders, tmp_path, monkeypatch):
     assert fn==Path('report.html') and fn.exists()
     text = fn.read_text()
     assert text.count('class="lacks"')==3 and 'cbs=Health()' in text and 'no k-mix' in text
-
-def test_report_is_safe_with_any_name(tiny, files, tmp_path):
-    d = tmp_path/'a "q" <i>x'; d.mkdir()
-    fs = [Path(shutil.copy(f, d/f"{i}<script>alert('{i}')&.{f.suffix[1:]}")) for i,f in enumerate(files[:9])]
-    l = tiny(SlicerDataLoaders.from_lists(d, fs, bs=4, num_workers=0, device='cpu', valid_idx=[0,1]), kmix_clusters=2)
-    text = l.report(tmp_path/'r.html', title='<u>').read_text()
-    for o in ('<i>','<u>','<script>alert'): assert o not in text
-    assert text.count('<script>')==1 and len(re.findall('<circle', text))==9
 
 def test_gain_has_a_standard_error():
     row = lambda p,n=100: dict(knn=p, knn_n=n)

@@ -1,13 +1,13 @@
-"The pages that people open: the site, a report, a comparison; links checked, then seen by a real browser"
-import importlib.util, shutil
-import pytest
+"The pages that people open: the site, a report, a comparison, seen by a real browser"
 from conftest import *
+import html, importlib.util, shutil, threading
+from slicer_fastai.report import _read_run, _gains, _gain_words
+from functools import partial
+from http.server import ThreadingHTTPServer, SimpleHTTPRequestHandler
+from hypothesis import given, strategies as st
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
-from functools import partial
-from http.server import ThreadingHTTPServer, SimpleHTTPRequestHandler
-import threading
 
 root = Path(__file__).parents[1]
 
@@ -53,101 +53,99 @@ def plays(chrome):
     a.addEventListener('error', () => done('no sound')); a.play().catch(e => done(String(e)))''')
 
 @pytest.fixture(scope='module')
-def make():
+def maker():
+    "The site's maker, .ci/site.py, as a module"
     spec = importlib.util.spec_from_file_location('site_maker', root/'.ci/site.py')
     m = importlib.util.module_from_spec(spec); spec.loader.exec_module(m)
     return m
 
 @pytest.fixture(scope='module')
-def site(make, tmp_path_factory):
-    dest,warned = make.build(tmp_path_factory.mktemp('site')/'_site')
-    return SimpleNamespace(path=dest, warned=warned)
-
-@pytest.fixture(scope='module')
-def url(site):
-    "The site as a server shows it"
-    s = ThreadingHTTPServer(('127.0.0.1', 0), partial(Quiet, directory=str(site.path)))
+def url(maker, tmp_path_factory):
+    "Three pages of the site, as a server shows them; .ci/site.py itself checks the links of all"
+    d = tmp_path_factory.mktemp('site')/'_site'
+    maker.build(d, ['index.ipynb','10_augment.ipynb','tutorials/glossary.ipynb'])
+    s = ThreadingHTTPServer(('127.0.0.1', 0), partial(Quiet, directory=str(d)))
     threading.Thread(target=s.serve_forever, daemon=True).start()
     yield f'http://127.0.0.1:{s.server_port}'
     s.shutdown(); s.server_close()
 
-def test_every_link_of_the_site_leads_somewhere(make, site):
-    assert not site.warned and not list(make.faults(site.path))
-    pages = {str(o.relative_to(site.path)) for o in site.path.rglob('*.html')}
-    assert pages=={str(o.relative_to(root/'nbs').with_suffix('.html')) for o in (root/'nbs').rglob('*.ipynb')}|{'CONTRIBUTING.html'}
-    index = (site.path/'index.html').read_text()
-    assert 'learns from sound without labels' in index                    # what stands below a title in the same cell
-    assert not [o for o in pages if f'href="{o}"' not in index and f'href="./{o}"' not in index]       # each in the sidebar
+def test_dead_links_are_found(maker, tmp_path):
+    (tmp_path/'index.html').write_text('<a href="a.html">x</a><a href="b.html">x</a><a href="index.html">x</a>')
+    (tmp_path/'a.html').write_text('<a href="#no">x</a><a href="#yes">x</a><p id="yes"></p><img src="c.png"><audio></audio>'
+                                   '<audio><source src="data:audio/mpeg;base64,"></audio>')
+    (tmp_path/'alone.html').write_text('<a href="a.html#yes">x</a>')
+    assert [o.split(': ', 1)[1] for o in maker.faults(tmp_path)]==['no anchor #no', 'img c.png leads nowhere', 'audio without source',
+        'a b.html leads nowhere', 'index.html does not lead there']
 
-def test_dead_links_are_found(make, tmp_path):
-    (tmp_path/'a.html').write_text('<a href="b.html">x</a><a href="#no">x</a><a href="#yes">x</a><p id="yes"></p><img src="c.png"><audio></audio>')
-    assert len(list(make.faults(tmp_path)))==4
-
-def test_the_site_in_a_browser(site, url, chrome):
-    pages = [site.path/'index.html', site.path/'10_augment.html', site.path/'00_audio.html', *site.path.glob('tutorials/glossary.html')]
-    for p in pages:
+def test_the_site_in_a_browser(url, chrome):
+    for p in ('index','tutorials/glossary','10_augment'):
         for width in (390,1280):
-            said,wide = opened(chrome, f'{url}/{p.relative_to(site.path)}', width)
+            said,wide = opened(chrome, f'{url}/{p}.html', width)
             assert not said and wide<=0, (p, width, said, wide)
         assert not empty_pictures(chrome)
-    with_player = next(o for o in sorted(site.path.rglob('*.html')) if '<audio' in o.read_text())
-    opened(chrome, f'{url}/{with_player.relative_to(site.path)}', 1280)
     assert plays(chrome) is True
     opened(chrome, f'{url}/index.html', 1280)
-    box = WebDriverWait(chrome, 20).until(lambda d: d.find_element(By.CSS_SELECTOR, 'input[type=search],#quarto-search input'))
-    box.send_keys('KMix')
-    found = WebDriverWait(chrome, 20).until(lambda d: d.find_elements(By.CSS_SELECTOR, 'a[href*="10_augment.html#KMix"]'))
-    assert found
+    assert 'learns from sound without labels' in chrome.find_element(By.TAG_NAME, 'main').text      # in one cell with the title
+    chrome.find_element(By.CSS_SELECTOR, 'input[type=search]').send_keys('KMix')
+    assert WebDriverWait(chrome, 20).until(lambda d: d.find_elements(By.CSS_SELECTOR, 'a[href*="10_augment.html#KMix"]'))
 
-@pytest.fixture
-def trained(tiny, loaders, files):
+evil = '<img src=x onerror=alert(1)>"&'         # as title, label, and name of a folder, a file, a run
+
+@pytest.fixture(scope='module')
+def runs(files, tmp_path_factory):
+    "Two runs, the report of one, and their comparison"
+    d = tmp_path_factory.mktemp('runs')/evil; d.mkdir()
+    fs = [Path(shutil.copy(f, d/f'{i}{evil}{f.suffix}')) for i,f in enumerate(files[::3])]
     half = lambda i: (files[i::2], files[i::2].map(parent_label))
-    def make(lr):
-        l = tiny(loaders()); quiet(l, l.fit, 2, lr, cbs=[Health(), KNNProbe(half(0), half(1), max_n=60)])
+    def fit(lr):
+        dls = SlicerDataLoaders.from_lists(d, fs, bs=8, num_workers=0, device='cpu', windows=1)
+        set_seed(0)
+        l = SlicerLearner(dls, arch_kwargs=encoder_kw, **model_kw, tfms='mixup crop kmix')
+        quiet(l, l.fit, 2, lr, cbs=[Health(), KNNProbe(half(0), half(1), max_n=60)])
         return l
-    return make
+    a,b = fit(1e-3),fit(1e-5)
+    before,rng,figs = state(a.model),torch.get_rng_state(),plt.get_fignums()
+    one = a.report(d.parent/'report.html', title=evil, labels=lambda f: evil, max_n=12, notes={evil:evil})
+    assert not differ(before, state(a.model)) and torch.equal(rng, torch.get_rng_state()) and plt.get_fignums()==figs
+    return SimpleNamespace(a=a, b=b, d=d.parent, one=one, both=compare(one, b, fn=d.parent/'both.html', names=[evil,'low lr']))
 
-def test_report_and_comparison_in_a_browser(trained, files, tmp_path, chrome):
-    evil = '<script>alert(1)</script>"&'
-    a,b = trained(1e-3),trained(1e-5)
-    one = a.report(tmp_path/'one.html', title=evil, files=files[:12], labels=lambda f: evil)
-    two = b.report(tmp_path/'two.html', max_n=6)
-    both = compare(one, two, a, fn=tmp_path/'both.html', names=[evil,'low lr','the same'])
-    for fn in (one,two,both):
-        text = fn.read_text()
-        assert fn.stat().st_size<5e6 and evil not in text and '<script>alert' not in text
-        for width in (390,1280):
-            said,wide = opened(chrome, f'file://{fn}', width)
+def test_report(runs):
+    "Whole, safe with any name, and silent on where the folder is"
+    assert [o.name for o in runs.d.iterdir() if 'report' in o.name]==['report.html']
+    text,a = runs.one.read_text(),runs.a; plain = html.unescape(text)
+    assert runs.one.stat().st_size<5e6 and 'http' not in re.sub('base64,[^"]+', '', text)
+    assert a.diagnose() in plain and text.count('<h2')==10 and 'class="lacks"' not in text and len(re.findall('<circle', text))==12
+    for o in ('date','versions','seed','data','epochs','largest lr','time',html.escape(evil)): assert f'<th>{o}</th>' in text
+    assert f'<td>{sum(o["seconds"] for o in a.health_log[1:]):.0f} s</td>' in text
+    was,now = a.health_log[0]['knn'],a.health_log[-1]['knn']
+    assert f'knn: the untrained encoder {was:.1%}, trained {now:.1%}' in plain and torch.__version__ in text
+    for fn in (runs.one,runs.both): assert '<img src=x' not in fn.read_text() and str(runs.d) not in fn.read_text()
+
+def test_report_and_comparison_in_a_browser(runs, chrome):
+    for fn in (runs.one,runs.both):
+        for width in (1280,390):
+            said,wide = opened(chrome, fn.as_uri(), width)
             assert not said and wide<=0, (fn.name, width, said, wide)
         assert not empty_pictures(chrome)
-    opened(chrome, f'file://{one}', 390)
-    assert plays(chrome) is True
-    words = chrome.find_element(By.TAG_NAME, 'body').text
-    for o in ('What to try next','untrained (95 %)','largest lr','seed','versions', evil): assert o in words
-    opened(chrome, f'file://{both}', 390)
-    words = chrome.find_element(By.TAG_NAME, 'body').text
-    assert "['" not in words
-    assert 'cannot be told apart' in words or 'is better' in words
-    assert 'largest lr' in words and a.diagnose() in words and b.diagnose() in words
+        if fn==runs.one: assert plays(chrome) is True
+        words = chrome.find_element(By.TAG_NAME, 'body').text
+        for o in (evil,'trained (95 %)','largest lr',runs.a.diagnose()): assert o in words, (fn.name, o)
+    assert runs.b.diagnose() in words and ('cannot be told apart' in words or 'is better' in words) and "['" not in words
 
-def test_a_record_survives_the_page(trained, tmp_path):
+def test_a_record_survives_the_page(runs, tmp_path):
     "compare reads from a report what it would read from the learner; a page without figures says so"
-    from slicer_fastai.report import _read_run
-    l = trained(1e-3)
-    page,learner = _read_run(l.report(tmp_path/'report.html', max_n=4)),_read_run(l)
+    page,learner = _read_run(runs.one),_read_run(runs.a)
     for k in ('health','gains','log','last'): assert page[k]==learner[k], k
-    assert _read_run(tmp_path)==page
+    assert _read_run(runs.d)==page
     (tmp_path/'x.html').write_text('<p>no figures</p>')
-    with pytest.raises(ValueError, match='holds no figures'): compare(tmp_path, tmp_path/'x.html')
-    with pytest.raises(ValueError, match='two are needed'): compare(l)
+    with pytest.raises(ValueError, match='holds no figures'): compare(runs.d, tmp_path/'x.html')
+    with pytest.raises(ValueError, match='two are needed'): compare(runs.a)
 
-from hypothesis import given, strategies as st
 @given(st.floats(0,1), st.floats(0,1), st.integers(10,400), st.floats(-.5,4))
 def test_health_and_gain_never_contradict(a, b, n, below):
     "The words on the probe follow one rule, whatever the curves"
     row = lambda e,p,l: dict(epoch=e, loss=l, lr=1e-3, instance_loss=5-l, chance=5., accuracy=.3, cluster_loss=1., entropy=2., n_clusters=8,
         spread=.9, spread_q=.9, rank=20., alignment=.5, uniformity=-2., clusters=8, teacher=.1, queue=1., clips=64, knn=p, knn_n=n, knn_untrained=a)
-    from slicer_fastai.report import _gains,_gain_words
     log = [row(0,a,0.),row(1,(a+b)/2,below/2),row(2,b,below)]
     health,words = health_sentence(log),_gain_words(_gains(log))
     assert ('better than the' in health)==('better than before' in words)
