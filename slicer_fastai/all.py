@@ -18,6 +18,7 @@ from .pack import *
 from .embed import *
 from .evaluate import *
 from .supervised import *
+from .search import *
 from .sklearn import *
 from .onnx import *
 from .hub import *
