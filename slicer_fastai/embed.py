@@ -216,7 +216,7 @@ def embed(self:AudioEncoder, items, level='clip', **kwargs):
     "Embed recordings, see `embed`"
     return globals()['embed'](self, items, level, **kwargs)
 
-# %% ../nbs/30_embed.ipynb #01e93aca
+# %% ../nbs/30_embed.ipynb #a1a31457
 def _player(fn, start, seconds):
     try: w = read_window(fn, 10. if pd.isna(seconds) else seconds, start=start)          # of a whole clip: its first ten seconds
     except (AudioReadError, TypeError): return ''
