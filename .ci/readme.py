@@ -17,10 +17,13 @@ def render():
         c['outputs'] = [o for o in c.get('outputs', []) if o.get('output_type')!='stream' and set(o.get('data', {}))-{'text/plain'}] if c.cell_type=='code' else []
         if c.cell_type!='code': del c['outputs']
     text,res = MarkdownExporter().from_notebook_node(nb, resources=dict(unique_key='index', output_files_dir='nbs/images'))
+    text = re.sub(r'<td>[^<]*<audio.*?</audio>[^<]*</td>', '<td>▶ in the notebook</td>', text, flags=re.S)
     text = re.sub(r'<style.*?</style>|<audio.*?</audio>|<div[^>]*>|</div>', '', text, flags=re.S)        # players stay in the notebook
     return re.sub(r'\n{3,}', '\n\n', text).strip()+'\n', res['outputs']
 
 text,pics = render()
+dead = [o for o in re.findall(r'\]\((?!https?:|#)([^)#]+)', text) if not (root/o).exists() and o not in pics]
+if dead: sys.exit(f'README.md would point to what is not there: {", ".join(dead)}')
 if '--check' in sys.argv:
     ok = (root/'README.md').read_text()==text and all((root/k).exists() and (root/k).read_bytes()==v for k,v in pics.items())
     sys.exit(0 if ok else 'README.md is not rendered from nbs/index.ipynb: run python .ci/readme.py')

@@ -3,6 +3,7 @@ from fastai.data.all import *
 from fastai.callback.all import *
 from .audio import *
 from .spectrogram import *
+from .files import *
 from .frontend import *
 from .sounds import *
 from .augment import *
@@ -21,6 +22,7 @@ from .supervised import *
 from .search import *
 from .callback import *
 from .learner import *
+from .resume import *
 from .probes import *
 from .probes import *
 from .health import *

@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['audio_extensions', 'AudioTensor', 'AudioReadError', 'read_window', 'pad_to', 'get_audio_files', 'verify_audio',
-           'BadFiles', 'ReadAudio', 'NormalizeLevel', 'AudioBlock']
+           'BadFiles', 'ReadAudio', 'NormalizeLevel', 'WindowDL', 'AudioBlock']
 
 # %% ../nbs/00_audio.ipynb #46ca2a20
 from fastai.basics import *
 from fastai.data.block import TransformBlock
+from fastai.data.core import TfmdDL
 from fasttransform import Transform, DisplayedTransform
 from fastprogress import progress_bar
 from IPython.display import Audio, display
-import soundfile as sf, soxr, random
+import soundfile as sf, soxr, random, stat
 from zlib import crc32
 
 # %% ../nbs/00_audio.ipynb #5ec4080d
@@ -24,9 +25,13 @@ class AudioTensor(TensorBase):
     duration = property(lambda self: self.shape[-1]/self.sr, doc="Length in seconds")
 
     def hear(self):
-        "A player for a notebook, at the level it has (nothing is normalised)"
-        x = self.as_subclass(Tensor).detach().cpu().float()
-        return Audio(x.numpy() if x.abs().max()<=1 else (x/x.abs().max()).numpy(), rate=self.sr, normalize=False)
+        "A player for a notebook, at the level it has (nothing is normalised); MP3 where it knows the rate, a fifth of a WAV"
+        x,b = self.as_subclass(Tensor).detach().cpu().float(),io.BytesIO()
+        mp3 = self.sr in (8000,11025,12000,16000,22050,24000,32000,44100,48000) and len(x)<=2
+        sf.write(b, (x/x.abs().max().clamp_min(1)).T.numpy(), self.sr, format='MP3' if mp3 else 'WAV')
+        res = Audio(b.getvalue())
+        if mp3: res.mimetype = 'audio/mpeg'
+        return res
 
     def show(self, ctx=None, ax=None, title=None, figsize=(4,1.5), **kwargs):
         "Draw the waveform over seconds; channels on top of each other"
@@ -46,14 +51,26 @@ class AudioTensor(TensorBase):
 # %% ../nbs/00_audio.ipynb #bedcf0f0
 class AudioReadError(Exception):
     "A file that cannot be read as audio; the message names it, the reason and the remedy"
+    message = True                                                      # torch makes it anew in the main process, of one text
     def __init__(self,
-        fn,      # the file
-        reason,  # what is wrong with it
+        fn=None,    # the file
+        reason='',  # what is wrong with it
         remedy='verify_audio(path) lists every such file', # what to do
+        message=None, # from a worker: the text with its traceback
     ):
-        self.fn,self.reason,self.remedy = fn,reason,remedy
+        self.fn,self.reason,self.remedy,self.message = fn,reason,remedy,message
         super().__init__(fn, reason, remedy)
-    def __str__(self): return f'{self.fn}: {self.reason} – {self.remedy}'
+    def __str__(self):
+        if self.message: return self.message.split('AudioReadError: ')[-1].rstrip()
+        return f'{_shown(self.fn)}: {self.reason} – {self.remedy}'
+
+def _shown(fn):
+    "A path as messages show it: bytes that aren't UTF-8 are escaped"
+    return os.fspath(fn).encode('utf8', 'surrogateescape').decode('utf8', 'backslashreplace') if isinstance(fn, (str,os.PathLike)) else str(fn)
+
+class _Name(str):
+    "A path that libsndfile opens even where it isn't UTF-8"
+    def encode(self, *args): return os.fsencode(str(self))
 
 def _why(fn, e):
     "Why `fn` could not be opened: the file system's reason, or else libsndfile's"
@@ -64,7 +81,9 @@ def _why(fn, e):
     return AudioReadError(fn, str(e).rstrip('.').split(': ',2)[-1])
 
 def _open(fn):
-    try: f = sf.SoundFile(os.fspath(fn))
+    try:
+        if not stat.S_ISREG(os.stat(fn).st_mode): raise ValueError('is no regular file')     # a pipe would be waited for
+        f = sf.SoundFile(_Name(os.fspath(fn)))
     except Exception as e: raise _why(fn, e) from None
     if f.frames>0 and 1000<=f.samplerate<=1_000_000: return f
     f.close()
@@ -81,7 +100,9 @@ def _read(f, i, n):
         x = x[:,0]*scale if f.channels==1 else x.astype(np.float32)@np.full(f.channels, scale)   # 40 times faster than NumPy's mean over so short an axis
     except Exception as e: raise AudioReadError(f.name, f'cannot decode samples {i} to {i+n} ({e})') from None
     if len(x)<min(n, f.frames-i): raise AudioReadError(f.name, f'ends at sample {i+len(x)} though its header promises {f.frames}')
-    if not np.isfinite(x).all(): raise AudioReadError(f.name, 'contains NaN or infinite samples', 'write it again, or leave it out')
+    if not pcm and len(x) and not -1e9<x.min()<=x.max()<1e9:              # squares of more are infinite; NaN is neither
+        what = 'samples beyond 1e9' if np.isfinite(x).all() else 'NaN or infinite samples'
+        raise AudioReadError(f.name, f'contains {what}', 'write it again, or leave it out')
     return x
 
 # %% ../nbs/00_audio.ipynb #ce22c300
@@ -128,17 +149,41 @@ def pad_to(
 # %% ../nbs/00_audio.ipynb #00d0cac8
 audio_extensions = set('.wav .wave .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .w64 .rf64'.split()) # what libsndfile reads
 
+def _walk(path, recurse, folders):
+    "Files below a folder, each folder and each file once, however many links lead there"
+    seen,files = set(),[]
+    for i,(p,ds,fs) in enumerate(os.walk(path, followlinks=True)):
+        st = os.stat(p); key = st.st_dev,st.st_ino
+        if key in seen: ds[:] = []; continue
+        seen.add(key)
+        top = i==0 and len(L(folders))
+        ds[:] = sorted(o for o in ds if recurse and (o in folders if top else not o.startswith('.')))
+        if not top or '.' in folders: files += [Path(p)/o for o in fs if not o.startswith('.')]
+    return files
+
+def _once(files):
+    "Regular files, each once by device and inode, the first by name; a warning names what is none"
+    seen,res,other = set(),[],[]
+    for f in files:
+        try: st = os.stat(f)
+        except OSError: res.append(f); continue                        # a broken link: verify_audio tells
+        key = (st.st_dev,st.st_ino) if st.st_ino else f
+        if not stat.S_ISREG(st.st_mode): other.append(f)
+        elif key not in seen: seen.add(key); res.append(f)
+    if other: warnings.warn(f'skipped: {len(other)} of no regular kind (pipe, device), e.g. {_shown(other[0])}')
+    return L(res)
+
 def get_audio_files(
     path,            # a folder
     recurse=True,    # look into sub-folders
     folders=None,    # only these sub-folders (names)
 )->L: # sorted paths
-    "All audio files below `path` that libsndfile can read; an error says so where there are none"
+    "All audio files below `path` that libsndfile can read, each once however many links lead there; an error says so where there are none"
     path = Path(path)
     if not path.is_dir(): raise FileNotFoundError(f'{path} is no folder: give the folder that holds your recordings')
-    fs = get_files(path, extensions=audio_extensions, recurse=recurse, folders=folders).sorted()
-    if fs: return fs
-    other = Counter(o.suffix.lower() for o in get_files(path, recurse=recurse, folders=folders)).most_common(3)
+    found = _walk(path, recurse, folders)
+    if fs := _once(sorted(o for o in found if o.suffix.lower() in audio_extensions)): return fs
+    other = Counter(o.suffix.lower() for o in found).most_common(3)
     seen = ', '.join(f'{n} {e or "without ending"}' for e,n in other) or 'no file at all'
     raise FileNotFoundError(f'{path} holds no audio file ({seen}): libsndfile reads {" ".join(sorted(audio_extensions))}; '
                             'convert others with ffmpeg, e.g. `ffmpeg -i a.m4a a.flac`')
@@ -157,10 +202,10 @@ def verify_audio(
     n_workers:int=None,  # threads; default as fastai
     whole:bool=False,    # decode all of each file, not only its ends
 )->pd.DataFrame: # file, reason and remedy of each file that cannot be read
-    "Which files cannot be read, and why"
+    "Which files cannot be read, and why; without `whole`, what lies between the two ends (a NaN, a torn place) is met in training only, which then names it"
     files = L(files) if is_listy(files) else get_audio_files(files)
     res = parallel(_verdict, files, whole=whole, n_workers=ifnone(n_workers, defaults.cpus), threadpool=True, progress=len(files)>1000)
-    return pd.DataFrame([(str(f),*r) for f,r in zip(files, res) if r], columns=['file','reason','remedy'])
+    return pd.DataFrame([(_shown(f),*r) for f,r in zip(files, res) if r], columns=['file','reason','remedy'])
 
 # %% ../nbs/00_audio.ipynb #976badc4
 class BadFiles:
@@ -200,7 +245,7 @@ class ReadAudio(DisplayedTransform):
         if pad not in ('zero','repeat'): raise ValueError(f"pad={pad!r}: use 'zero' or 'repeat'")
         if windows not in (1,2): raise ValueError(f'windows={windows}: 1 window for both views, or 2, one for each')
         store_attr()
-        self.train,self.n,self.bad = False,0,BadFiles(3)
+        self.train,self.n,self.bad,self.drawn = False,0,BadFiles(3),None
 
     @property
     def most_bad(self): return max(3, int(self.max_bad*self.n))
@@ -217,7 +262,7 @@ class ReadAudio(DisplayedTransform):
         return [i/(self.windows+1) for i in range(1, self.windows+1)]
 
     def encodes(self, fn:str|Path):
-        pos = [random.random() for _ in self.places] if self.train else self.places
+        pos = ifnone(self.drawn, [random.random() for _ in self.places])[:self.windows] if self.train else self.places
         try: ws = [read_window(fn, self.duration, self.sr, pos=p) for p in pos]
         except AudioReadError as e:
             if not self.skip: raise
@@ -253,10 +298,27 @@ class NormalizeLevel(DisplayedTransform):
         return x*(10**(self.db/20)/a.clamp_min(1e-9)).clamp_max(10**(self.max_gain/20))
 
 # %% ../nbs/00_audio.ipynb #37d60f26
+class WindowDL(TfmdDL):
+    "Draws the places of all windows when an epoch begins: they depend on clip and epoch, not on the number of workers"
+    places = None
+    def before_iter(self):
+        super().before_iter()
+        if self.indexed and self.n: self.places = np.random.default_rng(self.rng.getrandbits(64)).random((len(self.dataset), 2))
+
+    def create_item(self, s):
+        if self.places is None: return super().create_item(s)
+        for r in self.readers: r.drawn = self.places[s].tolist()
+        try: return super().create_item(s)
+        finally:
+            for r in self.readers: r.drawn = None
+
+    @property
+    def readers(self): return [f for tl in getattr(self.dataset, 'tls', []) for f in tl.tfms.fs if isinstance(f, ReadAudio)]
+
 @delegates(ReadAudio)
 def AudioBlock(
     batch_tfms=None,  # what happens to batches on the device, e.g. `LogMel()`
     **kwargs
 )->TransformBlock:
     "A `TransformBlock` for audio files: a window is read in the worker, everything else happens to batches on the device"
-    return TransformBlock(type_tfms=ReadAudio(**kwargs), batch_tfms=batch_tfms)
+    return TransformBlock(type_tfms=ReadAudio(**kwargs), batch_tfms=batch_tfms, dl_type=WindowDL)

@@ -30,17 +30,18 @@ class SLICER(Callback):
         return get_model(self.learn.model)
 
     def before_batch(self):
-        self.clean,self.seen = self.xb[0],True
-        v = self.unwrapped.views(self.clean)
-        self.learn.xb,self.learn.yb = v,self.unwrapped.teach(*v)
+        self.clean,self.seen,self.skipped = self.xb[0],True,False
+        m = self.unwrapped
+        v = m.views(self.clean)
+        w = m.views(self.clean) if m.local_weight else v                # other versions of the same windows
+        self.learn.xb,self.learn.yb = v,m.teach(*w, self.clean)
 
-    def before_step(self): self.skipped = False
     def after_cancel_step(self): self.skipped = True        # float16 overflow: the optimiser did nothing
     def after_step(self):
         if not self.skipped: self.unwrapped.update_teacher()
 
     def after_batch(self):
-        if self.training and self.clean is not None:           # None: an earlier callback cancelled the batch
+        if self.training and self.clean is not None and not self.skipped:   # None: an earlier callback cancelled the batch
             self.unwrapped.enqueue(*self.yb[:2])
             self.unwrapped.views.push(self.clean)
         self.clean = None

@@ -30,7 +30,9 @@ class FrontEnd(DisplayedTransform):
         self.mel = LogMel(sr=sr, **kwargs)
         self.normalize = NormalizeLevel(level) if level else noop
 
-    def __init_subclass__(cls, **kwargs): super().__init_subclass__(**kwargs); FrontEnd.kinds[cls.kind] = cls
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if 'kind' in vars(cls): FrontEnd.kinds[cls.kind] = cls          # cloudpickle makes classes bare at first: they'd be 'logmel'
     def __eq__(self, other): return isinstance(other, FrontEnd) and self.cfg==other.cfg
     __hash__ = object.__hash__
     def __repr__(self): return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k,v in self.cfg.items() if k!='kind')})"

@@ -199,9 +199,10 @@ def worse_than_before(r):
     if r.lift<0: return _trend(r)
 
 def not_learning(r):
-    """instance loss within 0.1 nats of chance, or above, and no probe gained
-    → raise lr, or weaker views (smaller ratio, fewer tfms)"""
-    if r.below[-1]<.1 and r.lift<=0: return _loss(r)
+    """instance loss within 0.1 nats of chance, or lr has run out and the loss, from near chance, fell by no more than
+    5 % of it; and no probe gained → raise lr, or weaker views (smaller ratio, fewer tfms)"""
+    still = r.spent and r.below[0]<.2*r.chance and r.below[-1]-r.below[0]<=.05*r.chance
+    if (r.below[-1]<.1 or still) and r.lift<=0: return _loss(r)
 
 def too_easy(r):
     """accuracy ≥ 95 %, or a clip's views less than 2 % as far apart as clips; and no probe rose in the second half
@@ -245,7 +246,7 @@ def levelled_off(r):
 
 # %% ../nbs/51_health.ipynb #60f1949d
 #: Rules of `health_sentence`, in order: the first that finds something speaks
-health_rules = [diverged, early, collapsed, one_cluster, worse_than_before, not_learning, too_easy, cut_short, learning,
+health_rules = [diverged, early, collapsed, one_cluster, worse_than_before, too_easy, not_learning, cut_short, learning,
                 unsettled, getting_worse, nothing_gained, finished, levelled_off]
 
 def _rule(f):

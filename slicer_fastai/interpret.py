@@ -7,6 +7,8 @@ __all__ = ['RememberFiles', 'listens']
 
 # %% ../nbs/52_interpret.ipynb #e13f1beb
 from .audio import *
+from .audio import _shown
+from .files import *
 from .spectrogram import *
 from .augment import *
 from .frontend import *
@@ -16,7 +18,7 @@ from .learner import *
 from .embed import *
 from fastcore.imports import in_notebook
 from fastai.basics import *
-from IPython.display import display
+from IPython.display import HTML, display
 import base64, html, io, soundfile as sf, torch.nn.functional as F
 
 # %% ../nbs/52_interpret.ipynb #3797b43d
@@ -35,7 +37,7 @@ def _readable(files):
     if not files: raise ValueError(_no_clips)
     bad = set(verify_audio(files).file)
     if len(bad)==len(files): raise ValueError(f'none of {len(files)} files could be read, e.g. {files[0]}: verify_audio(path) says why')
-    return L(files).filter(lambda f: str(f) not in bad)
+    return L(files).filter(lambda f: _shown(f) not in bad)
 
 def _clips(dls, n, seed=42):
     "Up to `n` audio files of the data that can be read, training and validation"
@@ -266,6 +268,11 @@ def _sliders(draw, still, **sliders):
         def _repr_mimebundle_(self, **kwargs):
             still(**{k:o.value for k,o in zip(sliders, self.children)})
             return {**super()._repr_mimebundle_(**kwargs), 'image/jpeg':_jpeg(plt.gcf(), quality=50)}
+        def _ipython_display_(self):
+            "The picture as an output of its own, that JupyterLab hides; other pages know the sliders and cannot draw them"
+            b = self._repr_mimebundle_(); src = f'data:image/jpeg;base64,{b.pop("image/jpeg")}'
+            display(HTML(f'<style>.jp-NotebookPanel .still{{display:none}}</style><img class="still" src="{src}">'))
+            display(b, raw=True)
     return Sliders(draw, **sliders)
 
 @patch
@@ -409,15 +416,6 @@ def _map_svg(xy, labels, titles, srcs, size=(720,480)):
             f'{dots}</svg><div>{keys if 1<len(names)<=40 else ""}</div><p>A click plays the nearest sound: <span class="now">…</span></p></div>'
             f'<script>{_map_js}</script>')
 
-def _whole(fn, text):
-    "Write a text file whole or not at all: to a temporary name beside it, then renamed"
-    fn = Path(fn); tmp = fn.with_name(f'.{fn.name}.{os.getpid()}')
-    try:
-        with open(tmp, 'w', encoding='utf-8', errors='surrogateescape') as f: f.write(text); f.flush(); os.fsync(f.fileno())
-        tmp.replace(fn)
-    finally: tmp.unlink(missing_ok=True)
-    return fn
-
 def _page(title, body, css=''):
     "A page of HTML that is readable on a phone"
     return (f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -438,7 +436,7 @@ def map_html(self:SlicerLearner,
     files,labels,emb = _map_data(self, files, labels, emb, by, max_n, seed)
     srcs = [_src(f, self.encoder.front.duration) for f in files]
     svg = _map_svg(project(emb, method, seed), labels, [Path(f).name for f in files], srcs)
-    return _whole(fn, _page(f'{len(files)} clips', svg))
+    return write_whole(fn, _page(f'{len(files)} clips', svg))
 
 # %% ../nbs/52_interpret.ipynb #f96eee6d
 def _best(p, n, k):

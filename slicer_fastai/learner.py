@@ -6,6 +6,7 @@
 __all__ = ['lape_preset', 'size_defaults', 'SlicerLearner', 'slicer_splitter', 'before_collapse']
 
 # %% ../nbs/41_learner.ipynb #cbffd497
+from .files import *
 from .frontend import *
 from .augment import *
 from .views import *
@@ -32,7 +33,7 @@ def _args(f): return list(inspect.signature(f).parameters)
 @delegates(Learner.__init__, but=['model','loss_func','metrics','splitter','lr'])
 @delegates(SlicerModel, but=['encoder','views'], keep=True)
 @delegates(slicer_views, but=['norm','n_mels'], keep=True)
-class SlicerLearner(Learner):
+class SlicerLearner(WholeFiles, Learner):
     "A `Learner` that pre-trains an audio encoder on unlabelled sound by SLICER (arXiv 2211.01519)"
     def __init__(self,
         dls,                            # `SlicerDataLoaders`, or any `DataLoaders` with a `FrontEnd` among their batch transforms
@@ -59,7 +60,7 @@ class SlicerLearner(Learner):
             raise ValueError(f'kmix_clusters={k} needs as many training clips, there are {n}: lower it, or leave kmix out of tfms')
         model.to(dls.device).setup(sample_specs(dls, min(4096, max(512, n//20)), seed), seed)
         super().__init__(dls, model, loss_func=model.loss, splitter=ifnone(splitter, slicer_splitter), lr=lr,
-                         metrics=ifnone(metrics, [LossPart(o) for o in ('instance_loss','cluster_loss','accuracy','chance')]),
+                         metrics=ifnone(metrics, [LossPart(o) for o in ('instance_loss','cluster_loss',*(['local_loss'] if model.local_weight else []),'accuracy','chance')]),
                          cbs=[SLICER(seed=seed), KeepMemory(), *L(cbs)], **kwargs)
 
     def _check(self, dls, kwargs):
@@ -107,7 +108,8 @@ def slicer_splitter(
     m,  # a `SlicerModel`
 )->list:
     "Parameter groups: the encoder, the heads"
-    return [params(m.student.encoder), params(m.student.instance)+params(m.student.cluster)]
+    heads = [h for h in (m.student.instance,m.student.cluster,m.student.local) if h is not None]
+    return [params(m.student.encoder), sum(map(params, heads), [])]
 
 # %% ../nbs/41_learner.ipynb #66609700
 class _Clusters(Callback):

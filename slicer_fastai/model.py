@@ -25,16 +25,20 @@ class SlicerNet(Module):
         n_clusters:int=128,    # clusters of the cluster head (SLICER: 128)
         hidden:int=2048,       # hidden units of the cluster head (SLICER: 2048)
         instance_hidden:int=None, # hidden units of the instance head; None: linear (SLICER)
+        local_dim:int=0,       # size of the moments' vectors of the local head; 0: there is none (SLICER)
     ):
         self.encoder,d = encoder,encoder.top_features
         self.instance,self.cluster = _head(d, instance_hidden, dim),_head(d, hidden, n_clusters)
+        self.local = nn.Linear(d, local_dim) if local_dim else None
 
     def forward(self,
         x:Tensor,           # log-mels (B, 1, n_mels, frames)
         cluster:bool=True,  # compute the cluster head too?
-    )->tuple: # unit vectors (B, dim) and cluster probabilities (B, n_clusters), or None, float32
-        h = self.encoder.top(x)
-        return F.normalize(self.instance(h).float(), dim=1), self.cluster(h).float().softmax(1) if cluster else None
+    )->tuple: # unit vectors (B, dim) and cluster probabilities (B, n_clusters), or None; with a local head unit vectors (B, T, local_dim), too; float32
+        f = self.encoder.parts(x, head=True)
+        h = self.encoder.pool_time(f, head=True)
+        res = F.normalize(self.instance(h).float(), dim=1), self.cluster(h).float().softmax(1) if cluster else None
+        return res if self.local is None else (*res, F.normalize(self.local(f[0]).float(), dim=-1))
 
 # %% ../nbs/16_model.ipynb #3c3baf20
 class SlicerModel(Module):
@@ -56,17 +60,20 @@ class SlicerModel(Module):
         teacher_dropout:bool=False,     # dropout in the teacher (reference: True)
         teacher_bn:str='batch',         # batch norm of the teacher: 'batch' statistics (reference) or 'running' averages of the student's
         instance_hidden:int=None,       # hidden units of the instance head; None: linear (SLICER)
+        local_weight:float=0.,          # weight of the local loss (SLICER: 0); with it the teacher hears versions of its own
     ):
-        for k,v,lo in (('momentum',momentum,0),('temp',temp,1e-6),('temp_c',temp_c,1e-6),('queue_size',queue_size,1),('n_clusters',n_clusters,1)):
+        for k,v,lo in (('local_weight',local_weight,0),('momentum',momentum,0),('temp',temp,1e-6),('temp_c',temp_c,1e-6),('queue_size',queue_size,1),('n_clusters',n_clusters,1)):
             if not lo<=v<=(1 if k=='momentum' else math.inf): raise ValueError(f'{k}={v}: must be at least {lo}'+' and at most 1'*(k=='momentum'))
         if cluster_target not in ('student','teacher'): raise ValueError(f"cluster_target={cluster_target!r}: use 'student' or 'teacher'")
         if teacher_bn not in ('batch','running'): raise ValueError(f"teacher_bn={teacher_bn!r}: use 'batch' or 'running'")
-        store_attr('momentum,temp,temp_c,cluster_weight,cluster_target,entropy_weight,symmetric,teacher_dropout,teacher_bn')
-        self.student,self.views = SlicerNet(encoder, dim, n_clusters, hidden, instance_hidden),views
+        store_attr('momentum,temp,temp_c,cluster_weight,cluster_target,entropy_weight,symmetric,teacher_dropout,teacher_bn,local_weight')
+        if local_weight and any(isinstance(t, RandomResizeCrop) for t in views.tfms):
+            raise ValueError('local_weight compares the same moments of two views: leave crop out of tfms')
+        self.student,self.views = SlicerNet(encoder, dim, n_clusters, hidden, instance_hidden, 64 if local_weight else 0),views
         self.teacher = deepcopy(self.student).requires_grad_(False)
         self.register_buffer('queue', torch.zeros(queue_size, dim))
         self.register_buffer('queue_count', tensor(0))                  # keys that ever entered
-        self.parts = {}
+        self.parts,self.moments = {},None
 
     @property
     def encoder(self): return self.student.encoder
@@ -82,22 +89,29 @@ class SlicerModel(Module):
     def forward(self,
         v1:Tensor,  # first view, log-mels (B, 1, n_mels, frames)
         v2:Tensor,  # second view
-    )->tuple: # student's unit vectors q₁, q₂ (B, dim) and cluster probabilities y₁, y₂ (B, n_clusters)
-        q,y = self.student(torch.cat([v1,v2]))
-        return *q.chunk(2), *y.chunk(2)
+    )->tuple: # student's unit vectors q₁, q₂ (B, dim) and cluster probabilities y₁, y₂ (B, n_clusters); with a local loss the moments (2B, T, d), too
+        q,y,*z = self.student(torch.cat([v1,v2]))
+        return *q.chunk(2), *y.chunk(2), *z
 
 # %% ../nbs/16_model.ipynb #e52e6cac
 @patch
 @torch.no_grad()
-def teach(self:SlicerModel, v1, v2)->tuple: # k₁, k₂ (B, dim), and t₁, t₂ (B, n_clusters) where the cluster target is the teacher
+def teach(self:SlicerModel,
+    v1,          # first view (B, 1, n_mels, frames)
+    v2,          # second view
+    clean=None,  # the batch that they were made from (B, 1 or 2, n_mels, frames): says which moments hold sound, for the local loss
+)->tuple: # k₁, k₂ (B, dim), and t₁, t₂ (B, n_clusters) where the cluster target is the teacher
     "What the teacher makes of the two views; no gradient"
-    k,t = self.teacher(torch.cat([v1,v2]), cluster=self.cluster_target=='teacher')
+    k,t,*z = self.teacher(torch.cat([v1,v2]), cluster=self.cluster_target=='teacher')
+    if z and clean is not None:
+        chosen = choose_moments(sounding(torch.cat([clean[:,:1],clean[:,-1:]]).as_subclass(Tensor), z[0].shape[1]))
+        self.moments = chosen,z[0][chosen]
     return (*k.chunk(2), *t.chunk(2)) if self.cluster_target=='teacher' else tuple(k.chunk(2))
 
 @patch
 def loss(self:SlicerModel, pred, k1, k2, t1=None, t2=None)->Tensor: # scalar
-    "L = L_inst(q₁,k₂) + L_inst(q₂,k₁) + L_C - weight · entropy; `parts` keeps them (instance_loss: mean of the halves)"
-    q1,q2,y1,y2 = pred
+    "L = L_inst(q₁,k₂) + L_inst(q₂,k₁) + L_C - weight · entropy + weight · L_local; `parts` keeps them (instance_loss: mean of the halves)"
+    q1,q2,y1,y2,*z = pred
     n = self.queue_count.clamp_max(len(self.queue))
     pairs = [(q1,k2),(q2,k1)] if self.symmetric else [(q1,k2)]
     halves = [instance_loss(q, k, self.queue, self.temp, n) for q,k in pairs]
@@ -105,7 +119,15 @@ def loss(self:SlicerModel, pred, k1, k2, t1=None, t2=None)->Tensor: # scalar
     ent = (assignment_entropy(y1)+assignment_entropy(y2))/2
     self.parts = dict(instance_loss=sum(halves).detach()/len(halves), cluster_loss=clus.detach(), entropy=ent.detach(), chance=(n+1.).log())
     if not self.training: self.parts['accuracy'] = sum(self.found(q, k) for q,k in pairs)/len(pairs)
-    return sum(halves) + self.cluster_weight*clus - self.entropy_weight*ent
+    total = sum(halves) + self.cluster_weight*clus - self.entropy_weight*ent
+    return total + self.local_weight*self._local(z[0]) if z else total
+
+@patch
+def _local(self:SlicerModel, z):
+    chosen,k = self.moments
+    loss = local_loss(z[chosen], k)
+    self.parts['local_loss'] = loss.detach()
+    return loss
 
 @patch
 @torch.no_grad()

@@ -6,8 +6,9 @@
 __all__ = ['AudioPack', 'PackedClip', 'pack_audio', 'PackedWindows', 'PackedDL']
 
 # %% ../nbs/21_pack.ipynb #c39b89ca
+from .files import *
 from .audio import *
-from .audio import _open,_window
+from .audio import _open,_shown,_window
 from .data import *
 from fastai.basics import *
 from fastai.data.all import *
@@ -16,10 +17,6 @@ from zlib import crc32
 
 # %% ../nbs/21_pack.ipynb #17397fab
 _remedy = 'delete the folder and pack_audio again, or copy it again'
-
-def _shown(fn):
-    "A path as messages show it: bytes that aren't UTF-8 are escaped"
-    return os.fspath(fn).encode('utf8', 'surrogateescape').decode('utf8', 'backslashreplace')
 
 def _index(path):
     "Arrays and settings of the index of a pack"
@@ -143,35 +140,15 @@ def read_window(self:PackedClip,
     return self.pack.clip(self.i)[i:i+n].astype(np.float32)/32768
 
 # %% ../nbs/21_pack.ipynb #8d2d824a
-class _Name(str):
-    "A path that libsndfile opens even where it isn't UTF-8"
-    def encode(self, *args): return os.fsencode(str(self))
-
 def _pieces(fn, sr, secs=20):
     "A whole file as int16 at `sr`, some seconds at a time"
-    with _open(_Name(fn)) as f:
+    with _open(fn) as f:
         n,step = math.ceil(f.frames*sr/f.samplerate),secs*sr
         for i in range(0, n, step):
             k = min(step, n-i)
             x = _window(f, i, k, sr)*np.float32(32768)
             x = np.rint(x, out=x).clip(-32768, 32767, out=x).astype('<i2')
             yield x if len(x)==k else np.pad(x, (0, k-len(x)))
-
-# %% ../nbs/21_pack.ipynb #a4c354f4
-@contextmanager
-def _whole(fn):
-    "A file to write; it appears as `fn` when all of it is on the disk, or not at all"
-    tmp = fn.with_name(fn.name+'.tmp')
-    try:
-        with open(tmp, 'wb') as f:
-            yield f
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(tmp, fn)
-    except BaseException as e:
-        tmp.unlink(missing_ok=True)
-        if getattr(e, 'errno', None): e.filename = str(fn)
-        raise
 
 # %% ../nbs/21_pack.ipynb #a76da3b1
 def _append(f, fn, sr):
@@ -192,9 +169,9 @@ def _shard(fn_files, sr):
     fn,files = fn_files
     table = fn.with_suffix('.json')
     if table.exists(): return json.loads(table.read_text())
-    with _whole(fn) as f: rows = [_append(f, o, sr) for o in files]
+    with whole(fn) as f: rows = [_append(f, o, sr) for o in files]
     if any(n for n,*_ in rows):
-        with _whole(table) as f: f.write(json.dumps(rows).encode())
+        with whole(table) as f: f.write(json.dumps(rows).encode())
     return rows
 
 # %% ../nbs/21_pack.ipynb #cad67741
@@ -208,7 +185,7 @@ def _groups(sizes, mb=8, n=64):
 def _need(fn, sr):
     "Bytes of a file once it is packed; 0 if it cannot be read"
     try:
-        with _open(_Name(fn)) as f: return 2*math.ceil(f.frames*sr/f.samplerate)
+        with _open(fn) as f: return 2*math.ceil(f.frames*sr/f.samplerate)
     except AudioReadError: return 0
 
 def _explain(e, fns, needs):
@@ -249,7 +226,7 @@ def _write(dest, files, names, labels, stats, sr, sig, n_workers):
     try:
         tables = run(_shard, list(zip(fns, groups)), progress=len(fns)>1)
         index = _gather(tables, fns, names, labels, sr=sr, sig=sig)
-        with _whole(dest/'index.npz') as f: np.savez(f, **index)
+        with whole(dest/'index.npz') as f: np.savez(f, **index)
     except OSError as e:
         if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG): raise
         raise _explain(e, fns, run(_need, files, progress=False)) from None
@@ -298,7 +275,7 @@ def pack_audio(
 # %% ../nbs/21_pack.ipynb #c1b3b4b0
 class PackedWindows:
     "Windows of the clips `idxs` of a pack; with labels, those too"
-    n_inp = 1
+    n_inp,drawn = 1,None
     def __init__(self,
         pack:AudioPack,
         idxs:np.ndarray,    # which clips
@@ -321,15 +298,20 @@ def batch(self:PackedWindows,
     i,  # places in this data set (B,)
 )->tuple: # waveforms (B, windows, samples), and labels (B,) if there are any
     "Windows of many clips, at random places while training"
-    i,r = self.idxs[np.asarray(i)],self.read
-    pos = [np.random.rand(len(i)) if self.split_idx==0 else p for p in r.places]
+    at,r = np.asarray(i),self.read
+    i = self.idxs[at]
+    drawn = np.random.rand(len(i), 2) if self.drawn is None else self.drawn[at]
+    pos = [drawn[:,k] if self.split_idx==0 else p for k,p in enumerate(r.places)]
     ws = [torch.from_numpy(self.pack.windows(i, round(r.duration*r.sr), p, r.pad)) for p in pos]
     x = AudioTensor(torch.stack(ws, 1), sr=r.sr)
     return (x,) if self.cat is None else (x, TensorCategory(torch.from_numpy(self.pack.codes[i].astype(np.int64))))
 
-class PackedDL(TfmdDL):
+class PackedDL(WindowDL):
     "Takes whole batches from a `PackedWindows`"
-    def create_batches(self, samps): yield from map(self.dataset.batch, chunked(samps, self.bs, self.drop_last))
+    def create_batches(self, samps):
+        self.dataset.drawn = self.places
+        try: yield from map(self.dataset.batch, chunked(samps, self.bs, self.drop_last))
+        finally: self.dataset.drawn = None
     def shuffle_fn(self, idxs): return np.random.default_rng(self.rng.getrandbits(64)).permutation(idxs)
 
 # %% ../nbs/21_pack.ipynb #9b242716
@@ -356,6 +338,7 @@ def from_pack(cls:SlicerDataLoaders,
     num_workers:int=None,   # worker processes; default as fastai
     device=None,            # default as fastai
     verify:bool=False,      # compare the whole pack with its checksums first?
+    windows:int=None,       # windows of each clip, see `AudioSpecBlock`; default: 2 without labels, 1 with
     **kwargs
 ):
     "From packed audio"
@@ -363,7 +346,7 @@ def from_pack(cls:SlicerDataLoaders,
     (splits,bs),cat = split_clips(len(pack), bs, valid_pct, seed, valid_idx),_categories(pack, labels)
     if (front := kwargs.get('front')) is None: kwargs['sr'] = pack.sr
     elif front.sr!=pack.sr: raise ValueError(f'{pack.path} is packed at {pack.sr} Hz, the front end wants {front.sr}: pack_audio(…, sr={front.sr})')
-    block = AudioSpecBlock(**kwargs)
+    block = AudioSpecBlock(windows=ifnone(windows, 1 if cat else 2), **kwargs)
     ds = [PackedWindows(pack, np.array(list(s)), block.type_tfms[0], i, cat) for i,s in enumerate(splits)]
     return cls.from_dsets(*ds, path=ifnone(path, pack.path), bs=bs, num_workers=num_workers,
                           device=ifnone(device, default_device()), dl_type=PackedDL, after_batch=block.batch_tfms)

@@ -7,12 +7,13 @@ __all__ = []
 
 # %% ../nbs/53_report.ipynb #45fb11ff
 from .learner import *
+from .files import *
 from .callback import *
 from .data import *
 from .model import *
 from .embed import *
 from .interpret import *
-from .interpret import _clips,_src,_map_svg,_jpeg,_page,_whole,_history,_labels,_short
+from .interpret import _clips,_src,_map_svg,_jpeg,_page,_history,_labels,_short
 from .health import *
 from fastcore.imports import in_notebook
 from fastai.basics import *
@@ -186,6 +187,6 @@ def report(self:SlicerLearner,
     with no_random(seed, reproducible=False):
         sections = ''.join(_section(run, *o) for o in _sections)
     body = f'<h1>{html.escape(title)}</h1>{_verdict(run)}<div class="set">{_table({**_settings(run), **(notes or {})})}</div>{sections}'
-    fn = _whole(fn, _page(title, body, _css))
+    fn = write_whole(fn, _page(title, body, _css))
     if in_notebook(): print(f'{fn}: {fn.stat().st_size/1e6:.1f} MB, to be opened in a browser')
     return fn

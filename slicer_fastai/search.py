@@ -7,6 +7,7 @@ __all__ = ['SoundIndex']
 
 # %% ../nbs/33_search.ipynb #ad7b1eca
 from .audio import *
+from .files import *
 from .encoder import *
 from .embed import *
 from fastai.basics import *
@@ -138,11 +139,6 @@ def search_by_label(self:SoundIndex,
     return self._best(self.vectors[own].mean(0), k, per_file, ~own if others else np.ones(len(self), bool))
 
 # %% ../nbs/33_search.ipynb #13db45ed
-def _write_new(fn, b):
-    tmp = fn.with_name(fn.name+'.tmp')
-    with open(tmp, 'wb') as f: f.write(b); f.flush(); os.fsync(f.fileno())
-    os.replace(tmp, fn)
-
 @patch
 def save(self:SoundIndex,
     path,  # a folder; made if needed
@@ -152,10 +148,10 @@ def save(self:SoundIndex,
     b = save_tensors(dict(vectors=np.ascontiguousarray(self.vectors), of=np.ascontiguousarray(self.of), starts=np.ascontiguousarray(self.starts)))
     name = f'vectors-{crc32(b):08x}.safetensors'
     if isinstance(self.encoder.arch, str): self.encoder.save_pretrained(path/'encoder')
-    _write_new(path/name, b)
+    write_whole(path/name, b)
     labels = [l if l is None else str(l) for l in self.labels]
     meta = dict(format=1, level=self.level, hop=self.hop, vectors=name, files=self.files, labels=labels, stamps=self.stamps)
-    _write_new(path/'index.json', json.dumps(meta, indent=0).encode())
+    write_whole(path/'index.json', json.dumps(meta, indent=0).encode())
     for f in path.glob('vectors-*'): f.name==name or f.unlink()
     return path
 

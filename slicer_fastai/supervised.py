@@ -7,6 +7,7 @@ __all__ = ['ReadWhole', 'PadWindows', 'whole_clips', 'AudioClassifier', 'init_he
            'audio_learner', 'Supervised', 'show_results']
 
 # %% ../nbs/32_supervised.ipynb #10f5b92b
+from .files import *
 from .audio import *
 from .spectrogram import *
 from .frontend import *
@@ -144,7 +145,7 @@ class SpecAugment(Callback):
     ): self.mask = SpecMask(time, freq)
     def before_batch(self): self.learn.xb = (self.mask(self.xb[0]),*self.xb[1:])
 
-class AudioLearner(Learner):
+class AudioLearner(WholeFiles, Learner):
     "A `Learner` for labelled sounds, made by `audio_learner`"
     encoder = property(lambda self: get_model(self.model).encoder, doc="The encoder, as fine-tuned")
 

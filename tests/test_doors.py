@@ -59,3 +59,14 @@ def test_rooms_import_upwards_only():
             assert place[other][0]<=place[room][0] and place[other]<place[room], f'{room} imports {other}'
             seen += 1
     assert seen>20
+
+def test_a_front_end_of_a_notebook_comes_back_from_export():
+    "cloudpickle rebuilds a class of `__main__` bare, then gives it its attributes: 'logmel' must stay what it is"
+    import cloudpickle
+    class Own(FrontEnd): kind = 'own'
+    Own.__module__ = '__main__'
+    b = cloudpickle.dumps(Own())
+    del FrontEnd.kinds['own']
+    f = cloudpickle.loads(b)
+    assert f.kind=='own' and FrontEnd.kinds['logmel'] is FrontEnd and FrontEnd.from_cfg(FrontEnd().cfg)==FrontEnd()
+    FrontEnd.kinds.pop('own', None)

@@ -153,3 +153,9 @@ def test_index_of_arrays_and_clips(enc):
     ix = enc.index(xs, level='clip', sr=16000)
     assert len(ix)==4 and ix.search(xs[2], sr=16000, k=1).file[0]=='item 2'
     assert ix.clusters(2).cluster.nunique()==2
+
+def test_players_of_a_table_can_be_played(files):
+    "pandas writes a line break as two letters and blanks as entities: attributes would be lost"
+    enc = AudioEncoder('audiontt', **encoder_kw).eval()
+    h = re.sub(r'base64,[A-Za-z0-9+/=]+', '', enc.index(files[:4]).search(files[0], k=2)._repr_html_())
+    assert h.count('<audio ')==2 and h.count(' controls="controls"')==2 and '\\n' not in h and '&nbsp;' not in h

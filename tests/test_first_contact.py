@@ -18,7 +18,8 @@ clf   = audio_learner(labelled_dls, enc); clf.fine_tune(5); clf.predict('b.wav')
 def test_first_contact(sounds, tmp_path, monkeypatch):
     import soundfile as sf
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(AudioNTT.__init__, '__defaults__', (64, 64, 1, 8, .3))      # d, n_mels, in_chans, width, drop
+    monkeypatch.setattr(AudioNTT.__init__, '__defaults__', (64, 64, 1, 8, .3, 3, False))      # d, n_mels, in_chans, width, drop, blocks, local
+    monkeypatch.setattr(defaults, 'cpus', 0)                                       # 24 files: starting workers each epoch would be most of the time
     few = tmp_path/'sounds'
     for f in get_audio_files(sounds)[:24]: (few/f.parent.name).mkdir(parents=True, exist_ok=True); shutil.copy(f, few/f.parent.name)
     files = get_audio_files(few)

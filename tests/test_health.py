@@ -170,7 +170,8 @@ rules = [('learning', {}), ('levelled off', flat), ('learning', dict(instance_lo
     ('learning', lambda i: dict(instance_loss=3.+.15*i)), ('levelled off', lambda i: dict(instance_loss=3.+.025*i, knn=.3)), ('learning', lambda i: dict(instance_loss=4-.3*min(i, 4))),
     ('levelled off', lambda i: dict(instance_loss=4-.3*min(i, 3), knn=.3)), ('learning', lambda i: dict(instance_loss=4-.3*min(i, 4), knn=.3+.02*(i%2))),
     ('levelled off', lambda i: dict(instance_loss=4.+.03*(i%3), knn=.3+.02*(i%2), knn_n=500)), ('cut short', lrs), ('finished', lambda i: {**lrs(i), **flat}),
-    ('nothing gained', lambda i: {**lrs(i), **flat, 'knn':.21}), ('getting worse', lambda i: {**lrs(i), 'instance_loss':3+.15*i-.61*(i>1), 'knn':.3}),
+    ('nothing gained', lambda i: {**lrs(i), **flat, 'knn':.21, 'instance_loss':4. if i else 4.4}), ('not learning', lambda i: {**lrs(i), **flat, 'knn':.21}), ('getting worse', lambda i: {**lrs(i), 'instance_loss':3+.15*i-.61*(i>1), 'knn':.3}),
+    ('not learning', lambda i: {**lrs(i), 'instance_loss':4.3-.03*i, 'knn':.2}), ('cut short', lambda i: {**lrs(i), 'instance_loss':4.3-.1*i, 'knn':.2}),
     ('collapsed', dict(spread_q=.099)), ('learning', dict(spread_q=.11)), ('one cluster', dict(entropy=.3)), ('not learning', dict(instance_loss=4.45, knn=.2)), ('learning', dict(instance_loss=4.45)),
     ('levelled off', dict(instance_loss=4.45, knn=.3)), ('too easy', dict(accuracy=.96, knn=.3)), ('too easy', dict(accuracy=.96, knn_n=25)), ('learning', dict(accuracy=.96)),
     ('too easy', dict(alignment=.02, knn=.3)), ('diverged', dict(instance_loss=7.)), ('diverged', dict(loss=math.nan))]

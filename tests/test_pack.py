@@ -79,7 +79,7 @@ def test_killed(mixed, tmp_path, P):
         try: pack_audio(mixed, d, n_workers=0)
         finally: os._exit(0)
     assert os.waitpid(pid, 0)[1]==9
-    assert len(list(d.glob('*.i16')))==1 and len(list(d.glob('*.i16.tmp')))==1
+    assert len(list(d.glob('*.i16')))==1 and len(list(d.glob('*.i16.*.tmp')))==1
     same(pack_audio(mixed, d, n_workers=1), ref)
 
 def test_changed_collection_is_not_resumed(mixed, tmp_path, monkeypatch, P):
@@ -93,9 +93,9 @@ def test_changed_collection_is_not_resumed(mixed, tmp_path, monkeypatch, P):
     same(p, p)
 
 def test_stopped_before_the_index(mixed, tmp_path, monkeypatch, P):
-    real = P._whole
+    real = P.whole
     with monkeypatch.context() as m:
-        m.setattr(P, '_whole', lambda fn: 1/0 if fn.name=='index.npz' else real(fn))
+        m.setattr(P, 'whole', lambda fn: 1/0 if fn.name=='index.npz' else real(fn))
         with pytest.raises(ZeroDivisionError): pack_audio(mixed, tmp_path/'p', n_workers=1)
     monkeypatch.setattr(P, '_append', lambda *a,**k: 1/0)                   # nothing is decoded again
     assert len(pack_audio(mixed, tmp_path/'p', n_workers=1))==14

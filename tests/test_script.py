@@ -50,7 +50,7 @@ def test_ctrl_c_keeps_what_was_learned(recordings, tmp_path):
         if p.poll() is not None or h.exists() and len(h.read_text().splitlines())>2: break
     p.send_signal(signal.SIGINT); out,err = p.communicate(timeout=300)
     assert p.returncode==130 and 'stopped by hand' in out and 'Traceback' not in err, err
-    assert {o.name for o in (tmp_path/'run').iterdir()}=={'encoder','learner.pkl','report.html','report.json','history.csv'}
+    assert {o.name for o in (tmp_path/'run').iterdir()}=={'encoder','learner.pkl','report.html','report.json','history.csv','state'}
     assert 1<=json.loads((tmp_path/'run'/'report.json').read_text())['epochs']<5000
 
 def test_a_mistake_is_one_line(recordings, tmp_path):
@@ -82,7 +82,7 @@ def test_results_are_written_one_by_one(recordings, tmp_path, monkeypatch, capsy
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         slicer_pretrain(recordings, out=tmp_path/'run', workers=0, epochs=1, d=32, width=8)
-    assert {o.name for o in (tmp_path/'run').iterdir()}=={'encoder','report.html','report.json','history.csv'}
+    assert {o.name for o in (tmp_path/'run').iterdir()}=={'encoder','report.html','report.json','history.csv','state'}   # the same command writes what is missing
     assert 'learner.pkl could not be written' in capsys.readouterr().out
 
 def test_a_loss_that_is_no_number(recordings, tmp_path, monkeypatch):

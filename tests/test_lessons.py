@@ -1,0 +1,38 @@
+"Lessons as pages: what is in them as they are stored, without running them"
+import json, re
+from pathlib import Path
+import pytest
+import matplotlib.pyplot as plt
+
+pages = sorted((Path(__file__).parents[1]/'nbs'/'tutorials').glob('lesson*.ipynb'))
+
+def shown(nb, kind): return [''.join(o['data'][kind]) for c in nb['cells'] for o in c.get('outputs', []) if kind in o.get('data', {})]
+
+@pytest.mark.parametrize('fn', pages, ids=lambda f: f.stem)
+def test_lesson_can_be_heard_seen_and_worked(fn):
+    nb,size = json.loads(fn.read_text()),fn.stat().st_size
+    html,prose = '\n'.join(shown(nb, 'text/html')),'\n'.join(''.join(c['source']) for c in nb['cells'] if c['cell_type']=='markdown')
+    players = re.findall(r'<audio\s', html); sound = sum(map(len, re.findall(r'data:audio/\w+;base64,([A-Za-z0-9+/=]+)', html)))
+    assert len(players)>=3 and sound<=300_000, (len(players), sound)
+    assert len(shown(nb, 'image/jpeg'))>=3 and size<=3_000_000, size
+    asked,answers = re.findall(r'^\*\*\d\.\*\* ', prose, re.M),re.findall(r'<details>\s*<summary>.*?</details>', prose, re.S)
+    assert len(asked)==len(answers)>=2
+    assert len(re.findall(r'^\*\*To take away:\*\* \S', prose, re.M))==1
+    for link in re.findall(r'\]\(([\w./]+\.ipynb)\)', prose): assert (fn.parent/link).exists(), link
+
+def test_six_lessons(): assert [f.stem[:7] for f in pages]==[f'lesson{i}' for i in range(1,7)]
+
+def test_rooms_open_with_pictures_that_exist():
+    nbs = Path(__file__).parents[1]/'nbs'
+    for fn in nbs.glob('[0-9]*.ipynb'):
+        for img in re.findall(r'!\[[^\]]+\]\((images/[^)]+)\)', fn.read_text()): assert (nbs/img).exists(), (fn.name, img)
+
+def test_sliders_leave_a_picture(monkeypatch):
+    "A page without a kernel knows the sliders' type and cannot draw them: their picture must be an output of its own"
+    pytest.importorskip('ipywidgets')
+    import slicer_fastai.interpret as m
+    got = []; monkeypatch.setattr(m, 'display', lambda o, **kw: got.append((o, kw)))
+    m._sliders(lambda a: None, lambda a: plt.figure().add_subplot().plot([0,a]), a=1)._ipython_display_()
+    (page,_),(sliders,kw) = got
+    assert 'src="data:image/jpeg;base64,/9j/' in page.data and kw==dict(raw=True)
+    assert 'application/vnd.jupyter.widget-view+json' in sliders and 'image/jpeg' not in sliders

@@ -1,0 +1,45 @@
+"The local loss: off it leaves no trace, on it learns, and what cannot be compared is refused"
+from conftest import *
+
+def learner(sounds, **kwargs):
+    set_seed(0, reproducible=True)
+    dls = SlicerDataLoaders.from_folder(sounds, bs=8, num_workers=0, device='cpu')
+    return SlicerLearner(dls, arch_kwargs=encoder_kw, **model_kw, **kwargs)
+
+def test_off_there_is_no_head(sounds):
+    m = learner(sounds).model
+    assert m.student.local is None and not any('local' in k for k in m.state_dict()) and len(m(*m.views(torch.randn(4,2,64,96)-5)))==4
+
+def test_it_falls(sounds):
+    l = learner(sounds, local_weight=1.)
+    quiet(l, l.fit, 4, 3e-3)
+    names = l.recorder.metric_names[1:-1]; c = names.index('local_loss')
+    falls = [v[c] for v in l.recorder.values]
+    assert falls[-1]<falls[0]-.1, falls
+    assert all(torch.isfinite(p).all() for p in l.model.parameters())
+
+def test_by_hand_and_gradient(sounds):
+    l = learner(sounds, local_weight=.5); m = l.model.train()
+    x = l.dls.one_batch()[0]
+    v,w = m.views(x),m.views(x)
+    ks = m.teach(*w, x); pred = m(*v)
+    loss = m.loss(pred, *ks); chosen,k = m.moments
+    z = pred[4][chosen]
+    want = torch.stack([torch.logsumexp(k@o/.1, 0)-(o@k[i])/.1 for i,o in enumerate(z)]).mean()
+    close(m.parts['local_loss'], want, 1e-4)
+    m.local_weight = 0.; without = m.loss(pred[:4], *ks)
+    close(loss-without, .5*want, 1e-4)
+    loss.backward()
+    assert m.student.local.weight.grad.abs().sum()>0 and all(p.grad is None for p in m.teacher.parameters())
+    assert {id(p) for g in l.splitter(m) for p in g}=={id(p) for p in m.student.parameters()}
+
+def test_moments_are_of_the_same_windows(sounds):
+    "Two windows of a clip: student and teacher hear each of them, chosen moments hold sound"
+    m = learner(sounds, local_weight=1.).model
+    x = torch.full((4,2,64,96), -16.); x[:,0,:,:8] = -2.; x[:,1,:,88:] = -2.
+    m.teach(*m.views(x), x)
+    chosen,k = m.moments
+    assert chosen[:4].nonzero()[:,1].unique().tolist()==[0] and chosen[4:].nonzero()[:,1].unique().tolist()==[11] and len(k)==8
+
+def test_a_crop_over_time_is_refused(sounds):
+    with pytest.raises(ValueError, match='leave crop out'): learner(sounds, local_weight=1., tfms='crop kmix')
