@@ -9,6 +9,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'slicer_fastai/audio.py'),
                                      'slicer_fastai.audio.AudioTensor': ('audio.html#audiotensor', 'slicer_fastai/audio.py'),
                                      'slicer_fastai.audio.AudioTensor.hear': ('audio.html#audiotensor.hear', 'slicer_fastai/audio.py'),
+                                     'slicer_fastai.audio.AudioTensor.player': ('audio.html#audiotensor.player', 'slicer_fastai/audio.py'),
                                      'slicer_fastai.audio.AudioTensor.save': ('audio.html#audiotensor.save', 'slicer_fastai/audio.py'),
                                      'slicer_fastai.audio.AudioTensor.show': ('audio.html#audiotensor.show', 'slicer_fastai/audio.py'),
                                      'slicer_fastai.audio.BadFiles': ('audio.html#badfiles', 'slicer_fastai/audio.py'),

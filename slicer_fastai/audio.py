@@ -33,6 +33,11 @@ class AudioTensor(TensorBase):
         if mp3: res.mimetype = 'audio/mpeg'
         return res
 
+    @property
+    def player(self)->str:
+        "The player, small, as HTML in one line: in tables, too, that write line breaks as two letters"
+        return ' '.join(self.hear()._repr_html_().split()).replace('<audio ', '<audio style="width:180px;height:32px" ')
+
     def show(self, ctx=None, ax=None, title=None, figsize=(4,1.5), **kwargs):
         "Draw the waveform over seconds; channels on top of each other"
         ax = ifnone(ctx, ax) or plt.subplots(figsize=figsize)[1]

@@ -169,9 +169,8 @@ def players(
     labels=None, # one each, escaped
 ):
     "A row of small audio players, for a notebook"
-    style = '<audio style="width:180px;height:32px" '
     box = '<div style="display:inline-block;margin:2px;font-size:80%">'
-    cell = lambda w,l: f'{box}{html.escape(str(l))}<br>' + w.hear()._repr_html_().replace('<audio ', style) + '</div>'
+    cell = lambda w,l: f'{box}{html.escape(str(l))}<br>' + w.player + '</div>'
     return HTML(''.join(cell(w,l) for w,l in zip(waves, ifnone(labels, ['']*len(waves)))))
 
 # %% ../nbs/20_data.ipynb #efe9e3ae

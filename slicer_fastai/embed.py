@@ -220,8 +220,7 @@ def embed(self:AudioEncoder, items, level='clip', **kwargs):
 def _player(fn, start, seconds):
     try: w = read_window(fn, 10. if pd.isna(seconds) else seconds, start=start)          # of a whole clip: its first ten seconds
     except (AudioReadError, TypeError): return ''
-    h = ' '.join(AudioTensor(torch.from_numpy(w)[None]).hear()._repr_html_().split())        # in a table, pandas would write a line break as two letters
-    return h.replace('<audio ', '<audio style="width:180px;height:32px" ')
+    return AudioTensor(torch.from_numpy(w)[None]).player
 
 class Sounds(pd.DataFrame):
     "A table of places in recordings (columns file, start, seconds …) that shows players in a notebook"

@@ -59,6 +59,8 @@ class AudioNTT(Module):
     def forward_features(self, x): return self.forward_layers(x)['top']
     forward = forward_features
 
+_own = 'audiontt','audiontt2022'                                        # of timm's names, those of this room
+
 def _audiontt(pretrained, **kwargs):
     if pretrained: raise ValueError('audiontt has no published weights of ours: use pretrained=False')
     for k in ('pretrained_cfg','pretrained_cfg_overlay','cache_dir','num_classes','global_pool'): kwargs.pop(k, None)
@@ -86,7 +88,7 @@ def _create(arch, pretrained, in_chans, n_mels, frames, **kwargs):
     if not timm.is_model(arch.split('.')[0]) and ':' not in arch:
         near = difflib.get_close_matches(arch, timm.list_models(), 5, cutoff=.4)
         raise ValueError(f'timm knows no model {arch!r}' + (f'; near names: {", ".join(near)}' if near else '') + ". `timm.list_models('*net*')` searches")
-    if arch in ('audiontt','audiontt2022'): return timm.create_model(arch, n_mels=n_mels, in_chans=in_chans, **kwargs)
+    if arch in _own: return timm.create_model(arch, pretrained=pretrained, n_mels=n_mels, in_chans=in_chans, **kwargs)
     size,err = dict(img_size=(n_mels, frames)),None
     for kw in ({**size, 'dynamic_img_size':True, 'dynamic_img_pad':True}, {**size, 'strict_img_size':False}, size, {}):
         try: return timm.create_model(arch, pretrained=pretrained, in_chans=in_chans, num_classes=0, **{**kw, **kwargs})
@@ -275,7 +277,7 @@ def _config(fn):
     if not re.fullmatch(r'[\w.\-]+', cfg['arch']): raise ConfigError(fn, 'arch', cfg['arch'], 'is no plain name of timm')
     for k,v in cfg['kwargs'].items():
         if _outside.search(k): raise ConfigError(fn, f'kwargs.{k}', v, 'would reach for other files, or the network')
-        if cfg['arch']=='audiontt' and k not in inspect.signature(AudioNTT).parameters: raise ConfigError(fn, f'kwargs.{k}', v, 'is no argument of AudioNTT')
+        if cfg['arch'] in _own and k not in inspect.signature(AudioNTT).parameters: raise ConfigError(fn, f'kwargs.{k}', v, 'is no argument of AudioNTT')
     if not all(isinstance(o, str) for o in cfg.get('layers', [])): raise ConfigError(fn, 'layers', cfg['layers'], 'are no names')
     return cfg
 

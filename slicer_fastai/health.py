@@ -200,7 +200,7 @@ def worse_than_before(r):
 
 def not_learning(r):
     """instance loss within 0.1 nats of chance, or lr has run out and the loss, from near chance, fell by no more than
-    5 % of it; and no probe gained → raise lr, or weaker views (smaller ratio, fewer tfms)"""
+    5 % of it; and no probe gained → train longer, raise lr, or weaker views (smaller ratio, fewer tfms)"""
     still = r.spent and r.below[0]<.2*r.chance and r.below[-1]-r.below[0]<=.05*r.chance
     if (r.below[-1]<.1 or still) and r.lift<=0: return _loss(r)
 

@@ -41,7 +41,7 @@ def _check(arch, epochs, lr, bs, d, width, workers, seed):
     for k,(v,lo) in least.items():
         if v is not None and not lo<=v<2**32: raise CliError(f'--{k} {v}: at least {lo}')
     if not 0<lr<=1: raise CliError(f'--lr {lr}: above 0 and at most 1; 1e-3 is the default')
-    if arch!='audiontt' and (d or width): raise CliError(f'--d and --width are sizes of audiontt: leave them out with --arch {arch}')
+    if not arch.startswith('audiontt') and (d or width): raise CliError(f'--d and --width are sizes of audiontt: leave them out with --arch {arch}')
 
 def _folder(out, fresh):
     "Make the folder for the results; one line where it cannot be written to, or holds a run that is done"
@@ -131,7 +131,7 @@ def slicer_pretrain(
     if is_cli(slicer_pretrain): plt.switch_backend('agg'); warnings.formatwarning = lambda m,*args,**kwargs: f'{m}\n'
     set_seed(seed, reproducible=True)
     path = synth_sounds() if path is None else Path(path)
-    kw = dict(d=ifnone(d, 512), width=ifnone(width, 32)) if arch=='audiontt' else {}
+    kw = dict(d=ifnone(d, 512), width=ifnone(width, 32)) if arch.startswith('audiontt') else {}
     try:
         dls,files = _loaders(path, bs, duration, workers, seed)
         _folder(out, fresh)

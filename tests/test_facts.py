@@ -316,7 +316,7 @@ def test_audiontt_layer_by_layer():
     for name,want in dict(conv3=torch.stack(steps, 1), fc1=fc1, fc2=fc2, top=F.relu(fc2)).items(): close(m.forward_layers(x)[name], want)
     close(m(x), F.relu(fc2))
 
-def test_audiontt2022_is_local_beside_global():
+def test_audiontt2022_is_local_beside_global(tmp_path):
     "arXiv 2204.07402, 3.2: two blocks, the convolutions' 64·16 numbers beside the perceptron's 2048, mean + max over time"
     m,x = timm.create_model('audiontt2022').eval(),torch.randn(2,1,64,96)
     assert sum(p.numel() for p in m.parameters())==1*64*9+64*64*9+2*(64+2*64) + 1024*2048+2048 + 2048*2048+2048
@@ -324,6 +324,10 @@ def test_audiontt2022_is_local_beside_global():
     close(m(x), torch.cat([local, m.fc(local)], -1))
     enc = AudioEncoder('audiontt2022', layers='top', pool='max+mean')
     assert enc.num_features==enc.top_features==3072 and enc.top(x).shape==(2,3072)
+    small = AudioEncoder('audiontt2022', d=16, width=4).eval()
+    close(AudioEncoder.from_pretrained(small.save_pretrained(tmp_path/'e'))(x), small(x))
+    for arch in ('audiontt','audiontt2022'):
+        with pytest.raises(ValueError, match='no published weights'): AudioEncoder(arch, pretrained=True)
 
 def test_pooling_is_max_plus_mean():
     enc,x = AudioEncoder('audiontt', layers='top', pool='max+mean', **encoder_kw).eval(),torch.randn(2,1,64,96)
