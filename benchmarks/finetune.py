@@ -44,7 +44,9 @@ def main(
         if any(all(r[a]==str(v) for a,v in key.items()) for r in read_rows(Path(out))): continue
         i,t0 = draw_shots(ts[t]['train'][1], n, seed).tolist(),time.process_time()
         r = run(ts[t], enc, i, split, way, epochs, seed, opts)
-        append_row(Path(out), dict(**key, accuracy=round(100*r, 2), balanced=round(100*r.balanced, 2), seconds=round(time.process_time()-t0, 1)))
+        low,high = [round(100*o, 2) for o in r.interval()]
+        append_row(Path(out), dict(**key, accuracy=round(100*r, 2), balanced=round(100*r.balanced, 2), low=low, high=high,
+            seconds=round(time.process_time()-t0, 1)))
         print(read_rows(Path(out))[-1], flush=True)
     df = pd.DataFrame(read_rows(Path(out))).astype(dict(accuracy=float))
     t = df[df.split==split].pivot_table(index=['shots','way','epochs','opts'], columns='task', values='accuracy')
