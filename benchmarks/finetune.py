@@ -2,7 +2,8 @@
 
     python -m benchmarks.finetune --data PATH [--encoder FOLDER] [--shots '5 20 all'] [--seeds 3] [--epochs 20] [--split test]
 
-PATH as for benchmarks.ablate. Labelled clips are drawn from the training split; the same draw for all ways; whole clips are judged. `--split valid` is for choosing.
+PATH as for benchmarks.ablate. Labelled clips are drawn from the training split; the same draw for all ways; whole clips are judged.
+`--split valid` is for choosing.
 """
 import ast, time
 from fastcore.script import call_parse, CliError
@@ -43,7 +44,10 @@ def main(
         if any(all(r[a]==str(v) for a,v in key.items()) for r in read_rows(Path(out))): continue
         i,t0 = draw_shots(ts[t]['train'][1], n, seed).tolist(),time.process_time()
         r = run(ts[t], enc, i, split, way, epochs, seed, opts)
-        append_row(Path(out), dict(**key, accuracy=round(100*r, 2), balanced=round(100*r.balanced, 2), seconds=round(time.process_time()-t0, 1)))
+        low,high = [round(100*o, 2) for o in r.interval()]
+        append_row(Path(out), dict(**key, accuracy=round(100*r, 2), balanced=round(100*r.balanced, 2), low=low, high=high,
+            seconds=round(time.process_time()-t0, 1)))
         print(read_rows(Path(out))[-1], flush=True)
     df = pd.DataFrame(read_rows(Path(out))).astype(dict(accuracy=float))
-    print(df[df.split==split].pivot_table(index=['shots','way','epochs','opts'], columns='task', values='accuracy', margins=True, margins_name='average').round(1).to_string())
+    t = df[df.split==split].pivot_table(index=['shots','way','epochs','opts'], columns='task', values='accuracy')
+    print(t.assign(average=t.mean(axis=1)).round(1).to_string())

@@ -2,8 +2,9 @@
 
     python -m benchmarks.hear --data PATH [--encoder FOLDER] [--every 4]
 
-PATH as for benchmarks.ablate. All test clips of all tasks lie in one index; every fourth asks. Of what comes back, clips of its own source (speaker, kit,
-font …) are counted and then left out: same label from another source is right. One CSV row a task, label and encoder; a few questions are printed with their answers.
+PATH as for benchmarks.ablate. All test clips of all tasks lie in one index; every fourth asks. Of what comes back, clips of its own source
+(speaker, kit, font …) are counted and then left out: same label from another source is right. One CSV row a task, label and encoder;
+a few questions are printed with their answers.
 """
 from fastcore.script import call_parse, CliError
 from fastai.basics import *
@@ -24,12 +25,14 @@ def ask(index, what, fn, k=5):
 
 def table(answers, what):
     "A row a task and label: how often right, how often at least of the right task, what it was taken for, what came of its own source"
-    rows = [dict(task=what[f][0], label=what[f][1], right=sum(o[1:3]==what[f][:2] for o in a)/len(a), task_right=sum(o[1]==what[f][0] for o in a)/len(a),
-                 first=float(a[0][1:3]==what[f][:2]), own=own, wrong=[' '.join(o[1:3]) for o in a if o[1:3]!=what[f][:2]]) for f,(a,own) in answers.items()]
+    share = lambda f,a,n: np.mean([o[1:n+1]==what[f][:n] for o in a])                # task, or task and label, as asked
+    rows = [dict(task=what[f][0], label=what[f][1], right=share(f, a, 2), task_right=share(f, a, 1), first=share(f, a[:1], 2), own=own,
+                 wrong=[' '.join(o[1:3]) for o in a if o[1:3]!=what[f][:2]]) for f,(a,own) in answers.items()]
     df = pd.DataFrame(rows)
     def one(g):
         c = Counter(sum(g.wrong, []))
-        return pd.Series(dict(questions=len(g), first_right=100*g['first'].mean(), right_of_5=100*g.right.mean(), right_task=100*g.task_right.mean(), own_source=g.own.mean(),
+        share = lambda c: 100*g[c].mean()
+        return pd.Series(dict(questions=len(g), first_right=share('first'), right_of_5=share('right'), right_task=share('task_right'), own_source=g.own.mean(),
                               taken_for='; '.join(f'{k} {v}' for k,v in c.most_common(3))))
     return df.groupby(['task','label'])[df.columns[2:].tolist()].apply(one).reset_index()
 

@@ -1165,6 +1165,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                   'slicer_fastai/supervised.py'),
                                           'slicer_fastai.supervised._clips_of': ( 'supervised.html#_clips_of',
                                                                                   'slicer_fastai/supervised.py'),
+                                          'slicer_fastai.supervised._encoder_for': ( 'supervised.html#_encoder_for',
+                                                                                     'slicer_fastai/supervised.py'),
                                           'slicer_fastai.supervised._labelled': ( 'supervised.html#_labelled',
                                                                                   'slicer_fastai/supervised.py'),
                                           'slicer_fastai.supervised._metrics': ('supervised.html#_metrics', 'slicer_fastai/supervised.py'),

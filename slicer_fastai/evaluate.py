@@ -329,7 +329,7 @@ def _judge(e, t, probe, **kwargs):
     return f(t['train'], t['test'], **(dict(valid=t['valid']) if 'valid' in t and probe is linear_probe and not own else {}))
 
 def compare_encoders(
-    encoders,            # dict of names and `AudioEncoder`s, functions items → embeddings (n, d), or whatever has a `fit_test`, see `Supervised`; or one encoder
+    encoders,            # one, or a dict of names and `AudioEncoder`s, functions items → embeddings (n, d), or what has a `fit_test`, see `Supervised`
     tasks:dict,          # name → (train, test), or what `read_task` gives or takes; folds instead of a split: each is the test once
     baseline:bool=True,  # mean + std of log-mels, too
     untrained:bool=True, # the first encoder untrained, too

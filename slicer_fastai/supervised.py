@@ -222,10 +222,20 @@ def _metrics(y): # a target → what is worth seeing
     if isinstance(y, TensorMultiCategory): return [accuracy_multi, APScoreMulti()]
     return rmse if y.is_floating_point() else accuracy
 
+def _encoder_for(dls, encoder, pretrained):
+    "An encoder of our own to train on `dls`, and is it pre-trained?"
+    front = front_end(dls)
+    if isinstance(encoder, (str,Path)) and (shipped(encoder)/'config.json').exists(): encoder = AudioEncoder.from_pretrained(encoder)
+    if not isinstance(encoder, AudioEncoder): enc,pretrained = AudioEncoder(encoder, front=front),False
+    else: enc = deepcopy(encoder) if pretrained else encoder.untrained(torch.randint(2**31, (1,)).item())
+    enc.set_front(front)
+    if not pretrained: enc.norm.fit(sample_specs(dls, 512))
+    return enc,pretrained
+
 @delegates(Learner.__init__, but=['model','splitter'])
 def audio_learner(
     dls,                    # labelled `SlicerDataLoaders`
-    encoder='slicer-small', # a pre-trained `AudioEncoder` (it is copied), a folder of `save_pretrained`, a shipped name, or an architecture to train from scratch
+    encoder='slicer-small', # a pre-trained `AudioEncoder` (copied), a folder of `save_pretrained`, a shipped name; or an architecture, from scratch
     pretrained:bool=True,   # False: of the encoder only its architecture, to train it from scratch
     n_out:int=None,         # outputs; default: the number of labels
     loss_func=None,         # default: the data's
@@ -238,25 +248,22 @@ def audio_learner(
     **kwargs
 )->AudioLearner:
     "A learner for labelled sounds; frozen to its head where the encoder is pre-trained: `fine_tune` trains all"
-    front,n_out = front_end(dls),ifnone(n_out, get_c(dls))
+    n_out = ifnone(n_out, get_c(dls))
     if not n_out: raise ValueError('these DataLoaders have no labels: give label_func or label_col, or n_out')
-    if isinstance(encoder, (str,Path)) and (shipped(encoder)/'config.json').exists(): encoder = AudioEncoder.from_pretrained(encoder)
-    scratch = not (isinstance(encoder, AudioEncoder) and pretrained)
-    enc = deepcopy(encoder) if not scratch else encoder.untrained(torch.randint(2**31, (1,)).item()) if isinstance(encoder, AudioEncoder) else AudioEncoder(encoder, front=front)
-    enc.set_front(front)
-    if scratch: enc.norm.fit(sample_specs(dls, 512))
+    enc,pretrained = _encoder_for(dls, encoder, pretrained)
     y0 = dls.train_ds.batch([0])[1][0] if isinstance(dls.train_ds, PackedWindows) else dls.train_ds.tls[1][0]
     model = AudioClassifier(enc, n_out, keep_bn).to(dls.device)
     cbs = [*([SpecAugment(), MixUp(.4)] if augment else []), *L(cbs)]
     learn = AudioLearner(whole_clips(dls) if whole else dls, model, loss_func=loss_func, metrics=ifnone(metrics, _metrics(y0)),
         splitter=lambda m: [params(m.encoder), params(m.head)], cbs=cbs, **kwargs)
-    learn.pretrained = not scratch
-    if not scratch:
-        if probe and _read_by_us(dls): init_head(model, *_labelled(dls, 2000), numbers=y0.is_floating_point() and not isinstance(y0, TensorMultiCategory))
-        learn.freeze()
+    learn.pretrained = pretrained
+    if not pretrained: return learn
+    numbers = y0.is_floating_point() and not isinstance(y0, TensorMultiCategory)
+    if probe and _read_by_us(dls): init_head(model, *_labelled(dls, 2000), numbers=numbers)
+    learn.freeze()
     return learn
 
-# %% ../nbs/32_supervised.ipynb #12d087d9
+# %% ../nbs/32_supervised.ipynb #023494c7
 class _Unjudged(Callback):
     "No validation: judged once, at the end"
     def before_validate(self): raise CancelValidException()

@@ -7,7 +7,9 @@ from benchmarks import finetune, hear
 def corpus(files, tmp_path):
     fs = [f for i,f in enumerate(files) if i//6<6]
     (tmp_path/'tasks').mkdir()
-    pd.DataFrame(dict(path=fs, label=[f.parent.name for f in fs], split=[('train','train','test')[i%3] for i in range(len(fs))], group=[f'g{i%6}' for i in range(len(fs))])).to_csv(tmp_path/'tasks'/'kinds.csv', index=False)
+    split,group = zip(*[(('train','train','test')[i%3],f'g{i%6}') for i in range(len(fs))])
+    pd.DataFrame(dict(path=fs, label=[f.parent.name for f in fs], split=split, group=group)).to_csv(
+        tmp_path/'tasks'/'kinds.csv', index=False)
     AudioEncoder('audiontt', **encoder_kw).save_pretrained(tmp_path/'enc')
     return tmp_path
 

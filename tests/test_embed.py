@@ -148,6 +148,14 @@ def test_index_saved(index, tmp_path, files):
     j = json.loads((tmp_path/'i/index.json').read_text()); j['files'] = j['files'][:3]; (tmp_path/'i/index.json').write_text(json.dumps(j))
     with pytest.raises(AudioReadError, match='damaged'): SoundIndex.load(tmp_path/'i')
 
+@pytest.mark.parametrize('write,read,needs', [(SoundIndex.to_csv,pd.read_csv,'csv'), (SoundIndex.to_parquet,pd.read_parquet,'pyarrow')])
+def test_index_as_a_table(index, tmp_path, write, read, needs):
+    pytest.importorskip(needs)
+    back = read(write(index, tmp_path/'t'))
+    assert back.columns.tolist()==[*index.table.columns, *[f'v{i}' for i in range(index.vectors.shape[1])]]
+    assert back.file.tolist()==index.table.file.tolist() and back.label.tolist()==index.table.label.tolist()
+    close(back.filter(regex=r'^v\d').to_numpy(), index.vectors, 1e-5); close(back.start, index.table.start, 1e-5)
+
 def test_index_of_arrays_and_clips(enc):
     xs = [np.random.default_rng(i).normal(size=20000+i*9000).astype(np.float32)*.1 for i in range(4)]
     ix = enc.index(xs, level='clip', sr=16000)
