@@ -23,6 +23,7 @@ from .search import *
 from .callback import *
 from .learner import *
 from .resume import *
+from .distributed import *
 from .probes import *
 from .probes import *
 from .health import *
