@@ -6,7 +6,7 @@
 __all__ = ['check_processes', 'join_processes', 'first_only', 'leave_processes', 'ShareDL', 'unused_parameters', 'Together',
            'SameRecord']
 
-# %% ../nbs/43_distributed.ipynb #be0d42bd
+# %% ../nbs/43_distributed.ipynb #7bd5cd28
 from .model import *
 from .callback import *
 from .learner import *
@@ -18,9 +18,10 @@ from fastai.distributed import DistributedDL, DistributedTrainer
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs
 from timm.layers import convert_sync_batchnorm
+from contextlib import nullcontext, redirect_stdout
 import random, torch.distributed as dist
 
-# %% ../nbs/43_distributed.ipynb #3f51bc1f
+# %% ../nbs/43_distributed.ipynb #0271f8a3
 def check_processes():
     "An error where a launcher left out which process this is: several would train on the same share"
     if num_distrib()<2: return
@@ -38,7 +39,7 @@ def join_processes(
     check_processes()
     PartialState(cpu=ifnone(cpu, default_device().type=='cpu'))
 
-# %% ../nbs/43_distributed.ipynb #5496448d
+# %% ../nbs/43_distributed.ipynb #c222ec44
 @contextmanager
 def _alone():
     "The first process as if it were the only one"
@@ -66,7 +67,7 @@ def leave_processes():
     dist.destroy_process_group()
     os.environ['WORLD_SIZE'] = '1'
 
-# %% ../nbs/43_distributed.ipynb #3a3d4678
+# %% ../nbs/43_distributed.ipynb #803004dc
 class ShareDL(DistributedDL):
     "This process's share of every batch of a loader: equally many clips in all processes, whatever can be read"
     rng = property(lambda self: self.dl.rng, lambda self,v: setattr(self.dl, 'rng', v))
@@ -92,7 +93,7 @@ class ShareDL(DistributedDL):
     def before_iter(self): self.dl.before_iter()
     def new(self, *args, **kwargs): return self.dl.new(*args, **kwargs) # a look at some clips is nobody else's affair
 
-# %% ../nbs/43_distributed.ipynb #1223fa4d
+# %% ../nbs/43_distributed.ipynb #1560716b
 @patch
 def get_idxs(self:ShareDL):
     "Which clips this process reads, in order"
@@ -128,7 +129,7 @@ def to_detach(self:ShareDL, b, cpu=True, gather=True):
     n = self.n-self.batch*self.all_bs
     return apply(lambda o: o[:n] if o.ndim and n<len(o) else o, b) if gather else b
 
-# %% ../nbs/43_distributed.ipynb #ebdb4502
+# %% ../nbs/43_distributed.ipynb #05e5ea89
 def unused_parameters(
     m,  # a `SlicerModel`
 )->list: # names
@@ -156,7 +157,7 @@ def _mean_(ts):
     dist.all_reduce(t := torch.cat([o.detach().float().flatten() for o in ts]))
     for o,v in zip(ts, (t/n_processes()).split([o.numel() for o in ts])): o.detach().copy_(v.view_as(o))
 
-# %% ../nbs/43_distributed.ipynb #f30e7945
+# %% ../nbs/43_distributed.ipynb #b85a518a
 _shows = ProgressCallback,CSVLogger,ShowGraphCallback
 
 class Together(DistributedTrainer):
@@ -198,7 +199,7 @@ class Together(DistributedTrainer):
         super().before_validate()
         if not self.sync: _mean_([b for o in _norms(get_model(self.learn.model)) if o.running_mean is not None for b in (o.running_mean,o.running_var)])
 
-# %% ../nbs/43_distributed.ipynb #b3b7b17d
+# %% ../nbs/43_distributed.ipynb #aee96c2d
 @patch
 def put_back(self:Together):
     "Model and loaders as they were, also after a fit that was broken off"
@@ -229,7 +230,7 @@ def _same_clips(self:Together):
     if (n := len(self.dls.train_ds))<(B := self.dls.bs*len(seen)):
         raise ValueError(f'{n} clips to train on are fewer than {len(seen)} processes × bs={self.dls.bs}: use a smaller bs')
 
-# %% ../nbs/43_distributed.ipynb #724711fa
+# %% ../nbs/43_distributed.ipynb #8f817e61
 class SameRecord(Callback):
     "The first process's figures of an epoch, in all"
     order = (Recorder.order+TrackerCallback.order)//2
@@ -245,7 +246,7 @@ def distrib_ctx(self:SlicerLearner,
     find_unused:bool=None,  # some parameters get no gradient; default: looked for
     **kwargs                # for accelerate's `Accelerator`
 ):
-    "One training by all processes that `torchrun` or `accelerate launch` started; in a process by itself nothing changes"
+    "One training by all processes that `torchrun` or `accelerate launch` started, of which only the first prints; a process by itself trains as ever"
     if num_distrib()<2: yield self; return
     check_processes()
     cpu,m = torch.device(ifnone(self.dls.device, default_device())).type=='cpu',self.model
@@ -253,5 +254,6 @@ def distrib_ctx(self:SlicerLearner,
     if cpu and _norms(m.student) and not rank_distrib(): print(f'batch norm goes by each process\'s own {self.dls.bs} clips: PyTorch synchronises it on GPUs only')
     cbs = Together(ifnone(sync_bn, not cpu), bool(unused_parameters(m)) if find_unused is None else find_unused, cpu, **kwargs),SameRecord()
     self.add_cbs(cbs)
-    try: yield self
+    try:
+        with redirect_stdout(io.StringIO()) if rank_distrib() else nullcontext(): yield self
     finally: cbs[0].put_back(); self.remove_cbs(cbs)
