@@ -6,7 +6,7 @@
 __all__ = ['check_processes', 'join_processes', 'first_only', 'leave_processes', 'ShareDL', 'unused_parameters', 'Together',
            'SameRecord']
 
-# %% ../nbs/43_distributed.ipynb #7bd5cd28
+# %% ../nbs/43_distributed.ipynb #5f559358
 from .model import *
 from .callback import *
 from .learner import *
@@ -21,7 +21,7 @@ from timm.layers import convert_sync_batchnorm
 from contextlib import nullcontext, redirect_stdout
 import random, torch.distributed as dist
 
-# %% ../nbs/43_distributed.ipynb #0271f8a3
+# %% ../nbs/43_distributed.ipynb #0b632b32
 def check_processes():
     "An error where a launcher left out which process this is: several would train on the same share"
     if num_distrib()<2: return
@@ -39,7 +39,7 @@ def join_processes(
     check_processes()
     PartialState(cpu=ifnone(cpu, default_device().type=='cpu'))
 
-# %% ../nbs/43_distributed.ipynb #c222ec44
+# %% ../nbs/43_distributed.ipynb #1105189f
 @contextmanager
 def _alone():
     "The first process as if it were the only one"
@@ -67,7 +67,7 @@ def leave_processes():
     dist.destroy_process_group()
     os.environ['WORLD_SIZE'] = '1'
 
-# %% ../nbs/43_distributed.ipynb #803004dc
+# %% ../nbs/43_distributed.ipynb #7715e5b5
 class ShareDL(DistributedDL):
     "This process's share of every batch of a loader: equally many clips in all processes, whatever can be read"
     rng = property(lambda self: self.dl.rng, lambda self,v: setattr(self.dl, 'rng', v))
@@ -93,7 +93,7 @@ class ShareDL(DistributedDL):
     def before_iter(self): self.dl.before_iter()
     def new(self, *args, **kwargs): return self.dl.new(*args, **kwargs) # a look at some clips is nobody else's affair
 
-# %% ../nbs/43_distributed.ipynb #1560716b
+# %% ../nbs/43_distributed.ipynb #24f7595e
 @patch
 def get_idxs(self:ShareDL):
     "Which clips this process reads, in order"
@@ -129,7 +129,7 @@ def to_detach(self:ShareDL, b, cpu=True, gather=True):
     n = self.n-self.batch*self.all_bs
     return apply(lambda o: o[:n] if o.ndim and n<len(o) else o, b) if gather else b
 
-# %% ../nbs/43_distributed.ipynb #05e5ea89
+# %% ../nbs/43_distributed.ipynb #dbf562cb
 def unused_parameters(
     m,  # a `SlicerModel`
 )->list: # names
@@ -157,7 +157,7 @@ def _mean_(ts):
     dist.all_reduce(t := torch.cat([o.detach().float().flatten() for o in ts]))
     for o,v in zip(ts, (t/n_processes()).split([o.numel() for o in ts])): o.detach().copy_(v.view_as(o))
 
-# %% ../nbs/43_distributed.ipynb #b85a518a
+# %% ../nbs/43_distributed.ipynb #62677d5b
 _shows = ProgressCallback,CSVLogger,ShowGraphCallback
 
 class Together(DistributedTrainer):
@@ -199,7 +199,7 @@ class Together(DistributedTrainer):
         super().before_validate()
         if not self.sync: _mean_([b for o in _norms(get_model(self.learn.model)) if o.running_mean is not None for b in (o.running_mean,o.running_var)])
 
-# %% ../nbs/43_distributed.ipynb #aee96c2d
+# %% ../nbs/43_distributed.ipynb #fb2a3a22
 @patch
 def put_back(self:Together):
     "Model and loaders as they were, also after a fit that was broken off"
@@ -230,7 +230,7 @@ def _same_clips(self:Together):
     if (n := len(self.dls.train_ds))<(B := self.dls.bs*len(seen)):
         raise ValueError(f'{n} clips to train on are fewer than {len(seen)} processes × bs={self.dls.bs}: use a smaller bs')
 
-# %% ../nbs/43_distributed.ipynb #8f817e61
+# %% ../nbs/43_distributed.ipynb #b1a8ceb9
 class SameRecord(Callback):
     "The first process's figures of an epoch, in all"
     order = (Recorder.order+TrackerCallback.order)//2

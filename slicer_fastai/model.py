@@ -93,7 +93,7 @@ class SlicerModel(Module):
         q,y,*z = self.student(torch.cat([v1,v2]))
         return *q.chunk(2), *y.chunk(2), *z
 
-# %% ../nbs/16_model.ipynb #07cdd517
+# %% ../nbs/16_model.ipynb #148132aa
 def n_processes()->int:
     "How many processes train together: those of the group, or 1"
     return dist.get_world_size() if num_distrib()>1 and dist.is_available() and dist.is_initialized() else 1

@@ -287,7 +287,7 @@ class Resume(StopByHand):
     def before_epoch(self):
         if self.back: self.learn.all_batches = self._rest
 
-# %% ../nbs/42_resume.ipynb #7d3012a3
+# %% ../nbs/42_resume.ipynb #3732c88a
 def _tell(o):
     "What the first process has, in all of them"
     if n_processes()==1: return o
