@@ -27,6 +27,7 @@ from .benchmark import *
 from .callback import *
 from .learner import *
 from .resume import *
+from .distributed import *
 from .probes import *
 from .health import *
 from .interpret import *

@@ -49,7 +49,7 @@ class SLICER(Callback):
 
     def before_validate(self):
         self.states = get_random_states()
-        set_seed(self.seed)
+        set_seed(self.seed+rank_distrib())
         if self.valid_bn=='batch': self.unwrapped.batch_statistics()
     def after_validate(self):
         if self.states: set_random_states(**self.states)

@@ -132,6 +132,7 @@ class WholeFiles:
     @delegates(Learner.load)
     def load(self, file, **kwargs):
         "As fastai's; `DamagedFile` where the content differs from its checksums"
+        distrib_barrier()                                               # until the first process has written it
         if isinstance(file, (str,os.PathLike)): verify_saved(join_path_file(file, self.path/self.model_dir, ext='.pth'))
         return super().load(file, **kwargs)
 

@@ -139,6 +139,7 @@ def before_collapse(
 @delegates(Learner.lr_find, but=['suggest_funcs'], keep=True)
 def lr_find(self:SlicerLearner, *args, suggest_funcs=before_collapse, **kwargs):
     "As fastai's, but proposes `before_collapse`; random numbers are put back, too, so that training goes on as without it"
+    if num_distrib()>1: raise ValueError('lr_find works in one process: find the rate with `python`, then launch several')
     states,rng,watch = get_random_states(),self.dls.rng.getstate(),_Clusters()
     fs = [partial(f, entropy=watch.seen) if f is before_collapse else f for f in L(suggest_funcs)]
     try:

@@ -88,7 +88,7 @@ def _tell(out, figures):
 def _loaders(path, bs, duration, workers, seed):
     "DataLoaders of a folder with at least 4 clips to validate with, and all its files"
     files = get_audio_files(path)
-    bs = ifnone(bs, size_defaults(len(files))['bs'])
+    bs = ifnone(bs, size_defaults(len(files)//n_processes())['bs'])
     kw = dict(valid_pct=min(.5, max(.1, 4.01/len(files))), duration=duration, num_workers=workers, seed=seed)
     return SlicerDataLoaders.from_lists(path, files, bs=bs, **kw),files
 
@@ -102,11 +102,13 @@ class _History(Callback):
 def _fit(learn, epochs, lr, halves, out):
     "Train, or go on training; was it stopped by hand?"
     run,probe = Resume(out/'state', ends=CancelFitException),[] if halves is None else [KNNProbe(*halves)]
-    try: learn.fit_one_cycle(epochs, lr, cbs=[Health(), _History(), TerminateOnNaNCallback(), run, *probe])
+    cbs = [Health(), TerminateOnNaNCallback(), run, *probe]+([] if rank_distrib() else [_History()])
+    try:
+        with learn.distrib_ctx(): learn.fit_one_cycle(epochs, lr, cbs=cbs)
     except ValueError as e: raise CliError(str(e).split('\n\t')[-1].replace('force=True', '--fresh'))
     if run.last is not None and not math.isfinite(float(run.last)):
         raise CliError(f'the loss became no number in epoch {learn.epoch+1}: give a --lr lower than {lr:g}')
-    if run.hit: print('\nstopped by hand: what was learned until here is kept; the same command goes on from here')
+    if run.hit and not rank_distrib(): print('\nstopped by hand: what was learned until here is kept; the same command goes on from here')
     return run.hit
 
 # %% ../nbs/60_script.ipynb #c19dbd34
@@ -129,18 +131,23 @@ def slicer_pretrain(
     t0,out = time.time(),Path(out)
     _check(arch, epochs, lr, bs, d, width, workers, seed)
     if is_cli(slicer_pretrain): plt.switch_backend('agg'); warnings.formatwarning = lambda m,*args,**kwargs: f'{m}\n'
+    join_processes()
     set_seed(seed, reproducible=True)
+    if path is None: first_only(synth_sounds)
     path = synth_sounds() if path is None else Path(path)
     kw = dict(d=ifnone(d, 512), width=ifnone(width, 32)) if arch.startswith('audiontt') else {}
     try:
         dls,files = _loaders(path, bs, duration, workers, seed)
-        _folder(out, fresh)
+        first_only(_folder, out, fresh)
         learn = SlicerLearner(dls, arch, arch_kwargs=kw, seed=seed, path=out, cbs=RememberFiles())
         epochs,halves = ifnone(epochs, size_defaults(len(dls.train_ds))['epochs']),folder_halves(path, files, seed=seed)
-        print(f'{len(dls.train_ds)} clips to train on, {len(dls.valid_ds)} to validate; {arch}, {epochs} epochs; results in {out}')
+        if not rank_distrib(): print(f'{len(dls.train_ds)} clips to train on, {len(dls.valid_ds)} to validate; {arch}, {epochs} epochs; results in {out}')
         stopped = _fit(learn, epochs, lr, halves, out)
     except (OSError, ValueError, AudioReadError) as e: raise CliError(str(e))
-    figures = _summary(learn, stopped, time.time()-t0, arch=arch, lr=lr, bs=dls.bs, seed=seed)
+    many = dict(processes=n_processes()) if n_processes()>1 else {}
+    leave_processes()
+    if rank_distrib(): return
+    figures = _summary(learn, stopped, time.time()-t0, arch=arch, lr=lr, bs=dls.bs, seed=seed, **many)
     kinds = 'no probe' if halves is None else f'{len(set(halves[0][1]))} as labels of the probe'
     failed = _write(learn, out, figures, dict(time=f'{time.time()-t0:.0f} s', folders=kinds))
     _tell(out, figures)
