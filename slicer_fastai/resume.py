@@ -9,8 +9,9 @@ __all__ = ['state_bytes', 'state_of', 'States', 'run_settings', 'StopByHand', 'R
 from .files import *
 from fastai.basics import *
 from fastai.callback.all import *
+from .model import n_processes
 from safetensors.torch import save as tensor_bytes, load as tensors_of
-import random, signal, threading
+import random, signal, threading, torch.distributed as dist
 from zlib import crc32
 
 # %% ../nbs/42_resume.ipynb #38da1d49
@@ -93,16 +94,22 @@ class States:
         for f in (*old[:-1], *self.folder.glob('state-*.tmp')): f.unlink(missing_ok=True)
         return fn
 
-    def load(self):
-        "The newest state that is whole; None where there is no file; a warning names each that is damaged"
+    def whole(self):
+        "The states that are whole, the newest first; a warning names each that is damaged"
         for f in reversed(self.files):
             b = f.read_bytes()
-            if f'-{crc32(b):08x}.' in f.name: return state_of(b)
-            warnings.warn(f'{f} differs from its checksum: going back to the state before')
-        if self.files: raise DamagedFile(self.folder, 'no state in it is whole', 'start anew: Resume(…, force=True)')
+            if f'-{crc32(b):08x}.' in f.name: yield state_of(b)
+            else: warnings.warn(f'{f} differs from its checksum: going back to the state before')
+
+    def load(self):
+        "The newest state that is whole; None where there is no file"
+        if not self.files: return
+        for s in self.whole(): return s
+        raise DamagedFile(self.folder, 'no state in it is whole', 'start anew: Resume(…, force=True)')
 
     def remove(self):
         "Delete the states, and the folder where nothing else is in it"
+        for f in self.folder.glob('process-*'): States(f).remove()
         for f in self.folder.glob('state-*'): f.unlink()
         if self.folder.is_dir() and not any(self.folder.iterdir()): self.folder.rmdir()
 
@@ -136,7 +143,7 @@ def _set_grads(opt, gs):
         p.grad = None if g is None else _like(g, p) if isinstance(g, Tensor) else torch.zeros_like(p)
 
 # %% ../nbs/42_resume.ipynb #82c8755a
-_quiet = {'ProgressCallback','ShowGraphCallback','CSVLogger','KeepMemory','StopByHand','Resume'}  # they only show, or keep nothing
+_quiet = {'ProgressCallback','ShowGraphCallback','CSVLogger','KeepMemory','StopByHand','Resume','Together','SameRecord'}  # they only show, or keep nothing
 
 def _cbs(learn): return [o for o in learn.cbs.sorted('order') if type(o).__name__ not in _quiet]
 
@@ -187,6 +194,7 @@ def run_settings(
     s = dict(epochs=learn.n_epoch, bs=learn.dls.bs, training_clips=_clips(learn.dls.train_ds), validation_clips=_clips(learn.dls.valid_ds),
              front=getattr(first(o for o in getattr(learn.dls.train, 'after_batch', noop).fs if hasattr(o, 'cfg')), 'cfg', None),
              optimiser=getattr(learn.opt_func, '__name__', type(learn.opt).__name__), frozen=getattr(learn.opt, 'frozen_idx', 0))
+    if n_processes()>1: s['processes'] = n_processes()
     s.update({f'schedule of {k}':v for k,v in sched.items()})
     s.update({f'{k} of group {i+1}':v for i,h in enumerate(learn.opt.hypers) for k,v in h.items() if k not in sched and _is_plain(v)})
     s.update({f'shape of {k}':list(v.shape) for k,v in m.state_dict().items()})
@@ -197,21 +205,32 @@ def run_settings(
     return json.loads(json.dumps(s))
 
 def _differences(a, b):
-    "What differs between two settings, in words"
+    "What differs between two settings, in words; the batch of another number of processes may be as large in all"
+    a,b = dict(a),dict(b); n,m = (o.pop('processes', 1) for o in (a,b))
+    if n!=m and a['bs']*n==b['bs']*m: a['bs'] = b['bs']
     d = [f'{k} was {a.get(k)!r:.60} and is {b.get(k)!r:.60} here' for k in {**a, **b} if a.get(k)!=b.get(k)]
     return '; '.join(d[:5])+(f'; and {len(d)-5} more' if len(d)>5 else '')
 
 # %% ../nbs/42_resume.ipynb #642ac3d7
 class StopByHand(Callback):
     "Ctrl-C ends a fit after the batch as if it were over; a second one at once"
-    order,hit,last,main,ends = 90,False,None,False,CancelFitException
+    order,hit,asked,last,main,ends = 90,False,False,None,False,CancelFitException
     def before_fit(self):
-        self.hit,self.main = False,threading.current_thread() is threading.main_thread()
+        self.hit,self.asked,self.main = False,False,threading.current_thread() is threading.main_thread()
         if self.main: self.handler = signal.signal(signal.SIGINT, self.stop)
 
     def stop(self, *args):
         if self.hit: self.end(KeyboardInterrupt)
-        self.hit = True
+        self.asked = True
+        self.hit = n_processes()==1
+
+    def agree(self, *wishes)->list: # each: does any process wish it?
+        "Several processes stop, and save, after the same batch"
+        if n_processes()>1:
+            t = tensor([self.asked, *wishes], device=next(self.learn.model.parameters()).device).int()
+            dist.all_reduce(t, dist.ReduceOp.MAX)
+            self.hit,*wishes = t.bool().tolist()
+        return wishes
 
     def end(self, ex):
         "Give the signal back, and leave"
@@ -219,6 +238,9 @@ class StopByHand(Callback):
         if ex: raise ex
 
     def after_batch(self):
+        if self.training: self.agree()
+        self.leave()
+    def leave(self):
         if self.hit and self.training: self.end(self.ends)              # validation goes on to its end
     def before_train(self):
         if self.hit: self.end(self.ends)
@@ -236,21 +258,23 @@ class Resume(StopByHand):
         ends=KeyboardInterrupt, # raised at Ctrl-C when the state is saved; `CancelFitException`: fit ends as if it were over
     ):
         store_attr()
-        self.states,self.back,self.start,self.warned = States(folder),None,None,False
+        self.states = States(Path(folder)/f'process-{rank_distrib()}' if rank_distrib() else folder)
+        self.back,self.start,self.warned = None,None,False
 
-    def remove(self): "Delete the states"; self.states.remove()
+    def remove(self): "Delete the states"; States(self.folder).remove()
     def after_create(self): raise ValueError('Resume belongs to a fit: learn.fit_one_cycle(n, cbs=Resume(folder))')
 
     def before_fit(self):
-        if num_distrib()>1: raise ValueError('Resume works in one process: this run is distributed')
-        if self.force: self.remove()
-        self.begun,self.back,self.when = run_settings(self.learn),self.states.load(),time.monotonic()
+        if self.force and not rank_distrib(): self.remove()
+        distrib_barrier()
+        self.begun,self.when = run_settings(self.learn),time.monotonic()
+        self.back = self.newest()
         super().before_fit()
         if not self.back: return
         if d := _differences(self.back['settings'], self.begun):
             raise ValueError(f'{self.folder} holds a run with other settings: {d}. Give another folder, or force=True to start anew')
         e,b,n = self.back['epoch'],self.back['batch'],self.learn.n_epoch
-        print(f'{self.folder}: '+(f'goes on in epoch {e+1} of {n}, after batch {b}' if e<n else f'all {n} epochs are done'))
+        if not rank_distrib(): print(f'{self.folder}: '+(f'goes on in epoch {e+1} of {n}, after batch {b}' if e<n else f'all {n} epochs are done')+self.moved)
         if bar := getattr(getattr(self.learn, 'progress', None), 'mbar', None): bar.update(0)     # one that never began knows no later epoch
         self.learn._with_events = self._events
         if e==n: self._set(self.back)
@@ -262,6 +286,34 @@ class Resume(StopByHand):
 
     def before_epoch(self):
         if self.back: self.learn.all_batches = self._rest
+
+# %% ../nbs/42_resume.ipynb #3732c88a
+def _tell(o):
+    "What the first process has, in all of them"
+    if n_processes()==1: return o
+    dist.broadcast_object_list(box := [o], 0)
+    return box[0]
+
+@patch
+def newest(self:Resume):
+    "The state to go on from, of one step in all processes; None where there is none"
+    s,n,self.moved = None if rank_distrib() else self.states.load(),n_processes(),''
+    old = _tell(s and s['settings'].get('processes', 1))
+    if not old or old==n==1: return s
+    if old==n: return self._common(n)
+    s = state_of(_tell(s and state_bytes(s)))
+    s['batch'] = s['batch']*old*s['settings']['bs']//(n*self.begun['bs'])
+    self.moved = (f'; begun by {old} process{"es"*(old>1)}, it goes on in {n}: each with the bank of the first, and from here on '
+                  'with other batches and views than without the break')
+    return s
+
+@patch
+def _common(self:Resume, n):
+    "The newest step of which all processes have a state"
+    mine = {(s['epoch'],s['batch']):s for s in self.states.whole() if s['settings'].get('processes', 1)==n}
+    dist.all_gather_object(theirs := [None]*n, list(mine))
+    if both := set.intersection(*map(set, theirs)): return mine[max(both)]
+    raise DamagedFile(self.folder, f'the {n} processes hold no state of the same step', 'start anew: Resume(…, force=True)')
 
 # %% ../nbs/42_resume.ipynb #236f0a2b
 @patch
@@ -284,6 +336,7 @@ def _set(self:Resume, s):
     _set_opt(learn.opt, s['opt']); _set_grads(learn.opt, s['grads'])
     if s['scaler']: learn.scaler.load_state_dict(s['scaler'])
     _set_objects(learn, s); _set_random(s['random'], learn.dls)
+    if self.moved and rank_distrib(): torch.manual_seed(int(torch.randint(2**31, ()))+rank_distrib())
 
 @patch
 def state(self:Resume, epoch, batch)->dict:
@@ -313,8 +366,9 @@ def before_train(self:Resume):
 @patch
 def after_batch(self:Resume):
     if not self.training: return
-    if self.hit or time.monotonic()-self.when>60*self.minutes: self.save(self.learn.epoch, self.learn.iter+1)
-    StopByHand.after_batch(self)
+    due, = self.agree(time.monotonic()-self.when>60*self.minutes)
+    if self.hit or due: self.save(self.learn.epoch, self.learn.iter+1)
+    self.leave()
 
 @patch
 def after_epoch(self:Resume):
