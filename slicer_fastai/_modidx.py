@@ -978,6 +978,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'slicer_fastai.shards._index_of': ('shards.html#_index_of', 'slicer_fastai/shards.py'),
                                       'slicer_fastai.shards._key': ('shards.html#_key', 'slicer_fastai/shards.py'),
                                       'slicer_fastai.shards._last': ('shards.html#_last', 'slicer_fastai/shards.py'),
+                                      'slicer_fastai.shards._listed': ('shards.html#_listed', 'slicer_fastai/shards.py'),
                                       'slicer_fastai.shards._processes': ('shards.html#_processes', 'slicer_fastai/shards.py'),
                                       'slicer_fastai.shards._split': ('shards.html#_split', 'slicer_fastai/shards.py'),
                                       'slicer_fastai.shards._wds': ('shards.html#_wds', 'slicer_fastai/shards.py'),

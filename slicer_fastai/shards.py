@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['shard_folder', 'slicer_shard', 'count_clips', 'find_shards', 'members', 'ShardClips', 'ShardDL']
 
-# %% ../nbs/22_shards.ipynb #5e67ef7d
+# %% ../nbs/22_shards.ipynb #2e758aad
 from .audio import *
 from .audio import _verdict
 from .files import *
@@ -16,9 +16,10 @@ from fastai.basics import *
 from fastai.data.all import *
 from fastcore.script import call_parse, CliError
 from zlib import crc32
+from pathlib import PurePosixPath
 import json, random, tarfile, torch.distributed as dist
 
-# %% ../nbs/22_shards.ipynb #99fbb1d7
+# %% ../nbs/22_shards.ipynb #c64d59dc
 def _wds():
     try: import webdataset
     except ImportError: raise ImportError('shards need webdataset: pip install "slicer_fastai[shards]"') from None
@@ -47,7 +48,7 @@ def _write_shard(job):
     write_whole(table, json.dumps(whys))
     return whys
 
-# %% ../nbs/22_shards.ipynb #bca1b62e
+# %% ../nbs/22_shards.ipynb #f8d911f1
 def _index_of(jobs, whys, names, **meta):
     "What the index holds: a shard with nothing in it is not named"
     ok = [[i for i,w in enumerate(ws) if not w] for ws in whys]
@@ -79,15 +80,17 @@ def shard_folder(
     dest.mkdir(parents=True, exist_ok=True)
     n = max(math.ceil(len(files)/clips), math.ceil(sum(o[0] for o in stats)/mb/1e6))
     parts = np.array_split(np.random.default_rng(seed).permutation(len(files)), min(n, len(files)))
-    jobs = [(dest/f'shard-{sig}-{i:05d}.tar', [files[j] for j in p], [_key(j, names[j]) for j in p], [labels and labels[j] for j in p]) for i,p in enumerate(parts)]
+    job = lambda i,p: (dest/f'shard-{sig}-{i:05d}.tar', [files[j] for j in p], [_key(j, names[j]) for j in p], [labels and labels[j] for j in p])
+    jobs = list(itertools.starmap(job, enumerate(parts)))
     whys = parallel(_write_shard, jobs, n_workers=ifnone(n_workers, defaults.cpus), threadpool=True, progress=len(jobs)>1)
     d = _index_of(jobs, whys, dict(zip(files, names)), sig=sig)
     write_whole(index, json.dumps(d, indent=1))
     for f in {*dest.glob('shard-*')}-{dest/o['file'] for o in d['shards']}: f.unlink()
-    if bad := d['skipped']: warnings.warn(f'{len(bad)} of {len(files)} files could not be read and are left out, e.g. {bad[0][0]}: {bad[0][1]}; {index} lists them')
+    if bad := d['skipped']:
+        warnings.warn(f'{len(bad)} of {len(files)} files could not be read and are left out, e.g. {bad[0][0]}: {bad[0][1]}; {index} lists them')
     return index
 
-# %% ../nbs/22_shards.ipynb #a829ff55
+# %% ../nbs/22_shards.ipynb #b8180a29
 @call_parse
 def slicer_shard(
     path:Path,           # folder of recordings
@@ -103,7 +106,7 @@ def slicer_shard(
     try: return shard_folder(path, dest, labels=parent_label if labels else None, clips=clips, mb=mb, seed=seed, force=force)
     except (OSError, ValueError, ImportError) as e: raise CliError(str(e)) from None
 
-# %% ../nbs/22_shards.ipynb #12a77928
+# %% ../nbs/22_shards.ipynb #220f11d8
 def _base(s): return s.rsplit('/', 1)[0]+'/' if '/' in s else ''
 def _ending(name): return f'.{name.rsplit(".", 1)[-1].lower()}'
 
@@ -116,11 +119,8 @@ def count_clips(
         with tarfile.open(fn) as t: return len({key(m.name)[0] for m in t if m.isreg() and _ending(m.name) in audio_extensions})
     except tarfile.TarError as e: raise AudioReadError(fn, f'is no whole tar file ({e})', 'copy it again, or leave it out') from None
 
-def find_shards(
-    urls,          # an index or its folder, a pattern such as 'a-{000..127}.tar', or a list of paths or URLs
-    lengths=None,  # clips in each: a list, or one number
-)->tuple: # (paths or URLs, clips in each, labels or None)
-    "Which shards there are, and what is in them"
+def _listed(urls, lengths):
+    "Shards as strings, and what an index tells: the clips in each, labels"
     wds,vocab = _wds(),None
     if isinstance(urls, (str,os.PathLike)):
         urls = os.fspath(urls)
@@ -128,17 +128,26 @@ def find_shards(
     if isinstance(urls, str) and urls.endswith('.json'):
         with wds.gopen(urls, 'rb') as f: d = json.loads(f.read())
         urls,lengths,vocab = [_base(urls)+o['file'] for o in d['shards']],[o['clips'] for o in d['shards']],d['vocab']
-    urls = wds.shardlists.expand_urls(urls) if isinstance(urls, str) else [os.fspath(o) for o in urls]
+    return wds.shardlists.expand_urls(urls) if isinstance(urls, str) else [os.fspath(o) for o in urls],lengths,vocab
+
+def find_shards(
+    urls,          # an index or its folder, a pattern such as 'a-{000..127}.tar', or a list of paths or URLs
+    lengths=None,  # clips in each: a list, or one number
+)->tuple: # (paths or URLs, clips in each, labels or None)
+    "Which shards there are, and what is in them"
+    urls,lengths,vocab = _listed(urls, lengths)
     if not urls: raise FileNotFoundError('no shards: give shards.json, a folder with .tar files in it, a pattern or a list')
     far = [bool(re.match(r'\w{2,}:', o)) for o in urls]
-    if gone := [o for o,f in zip(urls, far) if not f and not os.path.isfile(o)]: raise FileNotFoundError(f'{len(gone)} of {len(urls)} shards are not there, e.g. {gone[0]}')
-    if lengths is None and any(far): raise ValueError(f'{urls[far.index(True)]}: how many clips are in it? Give lengths=[…], or one number for all, or the URL of a shards.json')
+    if gone := [o for o,f in zip(urls, far) if not f and not os.path.isfile(o)]:
+        raise FileNotFoundError(f'{len(gone)} of {len(urls)} shards are not there, e.g. {gone[0]}')
+    if lengths is None and any(far):
+        raise ValueError(f'{urls[far.index(True)]}: how many clips are in it? Give lengths=[…], or one number for all, or the URL of a shards.json')
     if lengths is None: lengths = parallel(count_clips, urls, threadpool=True, n_workers=8, progress=len(urls)>100)
     lengths = [int(lengths)]*len(urls) if np.ndim(lengths)==0 else list(lengths)
     if len(lengths)!=len(urls): raise ValueError(f'{len(urls)} shards but {len(lengths)} lengths: give one each')
     return urls,lengths,vocab
 
-# %% ../nbs/22_shards.ipynb #59bd2386
+# %% ../nbs/22_shards.ipynb #c8493322
 def members(
     url,    # a shard
     a:int,  # the first clip, counted from 0
@@ -154,7 +163,7 @@ def members(
         k = next(k for k in o if f'.{_last(k)}' in audio_extensions)
         n += 1
         yield AudioBytes(o[k], f'{url}: {o["__key__"]}.{k}'),o['cls'].decode() if 'cls' in o else None
-    why = str(whys[-1]).split('\n')[0] if whys else 'fewer clips than promised'
+    why = first([getattr(e, 'strerror', None) or str(e.args[0]).split(' @ ')[0] for e in whys[-1:]]) or 'fewer clips than promised'
     for i in range(n, b): yield AudioReadError(f'{url}: clip {i}', f'is not there ({why})', 'copy the shard again, or leave it out'),None
 
 def _last(k): return k.rsplit('.', 1)[-1]
@@ -176,7 +185,7 @@ class ShardClips(PackedWindows):
             i -= b-a
         raise IndexError
 
-# %% ../nbs/22_shards.ipynb #ae90f2d4
+# %% ../nbs/22_shards.ipynb #99f94e18
 @patch
 def windows(self:ShardClips,
     clip,        # `AudioBytes`, or the error in its place
@@ -195,7 +204,7 @@ def windows(self:ShardClips,
     finally: r.drawn = None
     return (x,) if self.cat is None else (x, self.cat(label))
 
-# %% ../nbs/22_shards.ipynb #1cce949d
+# %% ../nbs/22_shards.ipynb #3ac34424
 def _processes():
     "Which process this is, and of how many"
     alone = os.environ.get('WORLD_SIZE')=='1'
@@ -207,7 +216,7 @@ class ShardDL(TfmdDL):
     look,start = False,0  # of all clips, whoever else there is; the batch to begin with
     def __init__(self, dataset, bs=64, buffer=1000, seed=42, shuffle=False, indexed=None, **kwargs):
         super().__init__(dataset, bs=bs, indexed=False, **kwargs)
-        self.shuffle,self.buffer,self.rng,self.told = shuffle,buffer,random.Random(seed),0
+        self.shuffle,self.buffer,self.rng = shuffle,buffer,random.Random(seed)
 
     def new(self, dataset=None, cls=None, **kwargs):
         "A look at some clips is nobody else's affair"
@@ -233,14 +242,15 @@ class ShardDL(TfmdDL):
     def get_idxs(self): return []
     def create_item(self, s): return self.dataset[0]
 
-# %% ../nbs/22_shards.ipynb #b1196c00
+# %% ../nbs/22_shards.ipynb #2e0d50aa
 @patch
 def before_iter(self:ShardDL):
     "The line of this epoch; of a few clips wanted, the beginnings of up to 16 shards"
     super(ShardDL, self).before_iter()
     self.seed,line = self.rng.getrandbits(64),list(self.dataset.pieces)
-    if self.shuffle or self.look: random.Random(self.seed).shuffle(line)
-    if self.n<len(self.dataset):
+    few = self.n<len(self.dataset)
+    if self.shuffle or few: random.Random(self.seed).shuffle(line)
+    if few:
         k = math.ceil(self.n/min(16, len(line)))
         line = [(u,a,min(b, a+k)) for u,a,b in line]+[(u,a+k,b) for u,a,b in line if b>a+k]
     self.line = line
@@ -280,8 +290,9 @@ def create_batches(self:ShardDL, samps):
         spare = (spare if len(xs)<len(ps) else xs) or xs
         if self.drop_last or self.share[2]>1: xs += list(itertools.islice(itertools.cycle(spare), len(ps)-len(xs)))
         if xs: yield self.do_batch(xs)
+        elif self.share[2]>1: raise AudioReadError(self.line[0][0], 'and what follows could not be read, nothing of a whole batch', 'see that the shards can be reached')
 
-# %% ../nbs/22_shards.ipynb #02b16cf5
+# %% ../nbs/22_shards.ipynb #64851ba4
 @patch
 def __iter__(self:ShardDL):
     try: yield from TfmdDL.__iter__(self)
@@ -290,10 +301,11 @@ def __iter__(self:ShardDL):
 @patch
 def tell(self:ShardDL):
     "Warn of clips that could not be read, if there are more than last time"
-    bad,how = self.dataset.read.bad,'replaced' if self.drop_last else 'left out'
-    if len(bad)<=self.told: return
-    self.told = len(bad)
-    warnings.warn(f'{len(bad)} of {self.dataset.read.n} clips could not be read and are {how}: '+'; '.join(itertools.islice(bad, 3))+('; …' if len(bad)>3 else ''))
+    r = self.dataset.read
+    if len(r.bad)<=getattr(r, 'told', 0): return
+    r.told = len(r.bad)
+    named = '; '.join(itertools.islice(r.bad, 3))+('; …' if len(r.bad)>3 else '')
+    warnings.warn(f'{len(r.bad)} clip(s) could not be read (in training others take their place, in validation they are left out): {named}')
 
 @patch
 def from_batch(self:ShardDL,
@@ -304,7 +316,7 @@ def from_batch(self:ShardDL,
     try: yield from self
     finally: self.start = 0
 
-# %% ../nbs/22_shards.ipynb #aa57ec94
+# %% ../nbs/22_shards.ipynb #054ef1f7
 def _split(urls, lengths, share):
     "Pieces to train on and to validate with: the last clips of the line, at least one"
     ends = np.cumsum(lengths).tolist()
@@ -336,6 +348,7 @@ def from_webdataset(cls:SlicerDataLoaders,
     urls,ns,known = find_shards(urls, lengths)
     train,valid = _split(urls, ns, valid_pct) if valid_urls is None else [[(u,0,n) for u,n in zip(*o[:2])] for o in ((urls,ns), find_shards(valid_urls))]
     vocab = ifnone(vocab, known)
+    if labels and vocab is None: raise ValueError(f'{urls[0]}: no index names the labels; give vocab=[…], all there are')
     cat = _categories(SimpleNamespace(path=urls[0], codes=vocab, vocab=vocab), labels)
     block = AudioSpecBlock(windows=ifnone(windows, 1 if cat else 2), **kwargs)
     read = block.type_tfms[0]
