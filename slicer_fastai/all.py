@@ -15,6 +15,7 @@ from .loss import *
 from .model import *
 from .data import *
 from .pack import *
+from .shards import *
 from .embed import *
 from .evaluate import *
 from .supervised import *

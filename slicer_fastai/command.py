@@ -9,10 +9,13 @@ __all__ = ['write_table', 'find_tasks', 'slicer_tasks', 'slicer_embed', 'slicer_
 # %% ../nbs/61_command.ipynb #3265ab87
 from .all import *
 from .script import *
+from .shards import _processes
 from fastai.basics import *
 from fastcore.script import CliError, anno_parser, set_ctx, _cli_func
 from contextlib import redirect_stdout, nullcontext
+from functools import reduce
 from typing import Annotated
+from zlib import crc32
 import difflib
 
 # %% ../nbs/61_command.ipynb #b53d041a
@@ -92,18 +95,48 @@ def slicer_tasks(
                     missing=sum(not Path(o).exists() for o in t.path))
     return write_table(pd.DataFrame([row(*o) for o in found.items()]), out)
 
+# %% ../nbs/61_command.ipynb #ced6f41f
+def _parts(files, index, labels, out, n):
+    "Write a part for each `n` recordings, but for those that are there; several processes share them"
+    (rank,p),enc = _processes(),index.encoder
+    crc = reduce(lambda c,t: crc32(t.detach().cpu().contiguous().numpy().tobytes(), c), enc.state_dict().values(), 0)
+    meta = json.dumps(dict(files=len(files), sig=crc32(repr((list(map(os.fspath, files)), index.level, index.hop, n, crc)).encode('utf8', 'surrogatepass'))))
+    note = out/'_parts.json'
+    if note.exists() and note.read_text()!=meta: raise CliError(f'--out {out} holds parts of other recordings, or by another encoder: give another folder')
+    out.mkdir(parents=True, exist_ok=True)
+    write_whole(note, meta)
+    for i in range(rank, math.ceil(len(files)/n), p):
+        fn,of = out/f'part-{i:05d}.parquet',files[i*n:(i+1)*n]
+        if fn.exists(): continue
+        for o in out.glob(f'{fn.name}.*.tmp'): o.unlink()                 # of one that was killed
+        part = SoundIndex(enc, index.level, index.hop)
+        try: part.add(of, labels, progress=False)
+        except AudioReadError as e: warnings.warn(f'{fn}: none of its {len(of)} recordings could be read, e.g. {e}')
+        with whole_path(fn) as tmp: part.to_frame().to_parquet(tmp, index=False)
+        print(f'{fn}: {len(part)} vectors', file=sys.stderr)
+    return pd.DataFrame([dict(parts=str(out), files=len(files), there=len(list(out.glob('part-*.parquet'))), of=math.ceil(len(files)/n))])
+
+def _recordings(p):
+    "Files in a folder, in a list (.txt, .csv, .parquet), or the file itself"
+    p = Path(p)
+    if p.is_dir(): return get_audio_files(p)
+    return [p] if p.suffix.lower() in audio_extensions or not p.exists() else read_table(p).iloc[:,0].tolist()
+
 # %% ../nbs/61_command.ipynb #1285d734
 def slicer_embed(
-    paths:Annotated[Path, "audio files and folders", dict(nargs='+')],
+    paths:Annotated[Path, "audio files, folders, and lists of files (.txt, .csv, .parquet)", dict(nargs='+')],
     encoder:str='slicer-small', # a name, a folder of save_pretrained, or the folder of a run
     level:str='window',         # a vector each 'window', or each 'clip'
     hop:float=None,             # seconds from window to window; default: side by side
     labels:bool=False,          # the names of the sub-folders are labels
     out:Path=None,              # write the vectors: .csv, .parquet or .json; any other name: a folder, the index that search reads
+    parts:int=None,             # recordings in a Parquet file: `out` is a folder of those, several processes share the work, what is there is kept
 )->pd.DataFrame: # a row a vector: file, start, seconds, label if any, v0 …
     "Embed recordings; what cannot be read is named and left out"
     if level not in ('window','clip'): raise CliError(f"--level {level}: 'window' or 'clip'")
-    files = [f for p in L(paths) for f in (get_audio_files(p) if Path(p).is_dir() else [Path(p)])]
+    if parts is not None and (parts<1 or out is None): raise CliError(f'--parts {parts}: recordings in a file, at least 1; --out names a folder for them')
+    files = [f for p in L(paths) for f in _recordings(p)]
+    if parts: return _parts(files, SoundIndex(_encoder(encoder), level, hop), parent_label if labels else None, Path(out), parts)
     is_index = out is not None and not Path(out).suffix
     if is_index and (Path(out)/'index.json').exists(): index = SoundIndex.load(out)
     else: index = SoundIndex(_encoder(encoder), level, hop)

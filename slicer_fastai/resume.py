@@ -323,8 +323,9 @@ def _rest(self:Resume):
     del learn.all_batches,learn._with_events
     learn.n_iter,self.start = len(learn.dl),s['start']
     _set_random(s['start'], learn.dls)
-    it = enumerate(learn.dl)
-    for _ in range(s['batch']): next(it)
+    k = max(s['batch']-1, 0) if hasattr(learn.dl, 'from_batch') else 0  # tar shards: those that are done stay closed
+    it = enumerate(learn.dl.from_batch(k) if k else learn.dl, k)
+    for _ in range(s['batch']-k): next(it)
     self._set(s)
     for o in it: learn.one_batch(*o)
 

@@ -1,0 +1,123 @@
+"Tar shards: every clip once an epoch, whoever reads it; breaks; what is broken; parts of a large collection"
+from conftest import *
+import tarfile
+
+@pytest.fixture(scope='session')
+def index(files, tmp_path_factory):
+    "36 clips in five shards, each with a label of its own, which tells who was read"
+    fs = list(files[::3])
+    return shard_folder(fs[0].parents[1], tmp_path_factory.mktemp('shards'), files=fs, labels=[f'{i:02d}' for i in range(36)], clips=8)
+
+def make(index, bs=4, num_workers=0, valid_pct=.12, duration=.1, **kwargs):
+    "Loaders of 32 clips to train on and 4 to validate with"
+    return SlicerDataLoaders.from_webdataset(index, bs=bs, num_workers=num_workers, valid_pct=valid_pct, duration=duration, device='cpu', **kwargs)
+
+def who(dl): return [b[1].tolist() for b in dl]
+
+@pytest.mark.parametrize('num_workers', [0,2])
+def test_every_clip_once_in_an_epoch(index, monkeypatch, num_workers):
+    "By two processes, each with its workers; the windows are the same, whoever draws them"
+    dls = make(index, num_workers=num_workers)
+    alone = who(dls.train)
+    assert sorted(sum(alone, []))==sorted(set(sum(alone, []))) and [len(b) for b in alone]==[4]*8==[4]*len(dls.train)
+    assert sum(who(dls.train), [])!=sum(alone, [])                            # another order in the next epoch
+    both = {'train':[], 'valid':[]}
+    for rank in '01':
+        monkeypatch.setenv('RANK', rank); monkeypatch.setenv('WORLD_SIZE', '2')
+        d = make(index, num_workers=num_workers)
+        for k in both:
+            dl = getattr(d, k); both[k].append(who(dl))
+            assert len(both[k][-1])==len(dl)
+    assert [[len(b) for b in r] for r in both['train']]==[[4]*4]*2
+    train,valid = (sum(sum(both[k], []), []) for k in both)
+    assert sorted(train)==sorted(sum(alone, [])) and len(valid)==4 and sorted(train+valid)==list(range(36))
+
+def test_windows_do_not_depend_on_workers(index):
+    by = lambda n: {int(y):x for b in make(index, num_workers=n).train for x,y in zip(b[0].as_subclass(Tensor), b[1])}
+    a,b = by(0),by(2)
+    assert a.keys()==b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+def test_shuffle_buffer(index):
+    "With a buffer of one, clips of a shard stay together; with one of 20 they mix; the order is the seed's"
+    shard = {int(label):i for i,u in enumerate(find_shards(index)[0]) for _,label in members(u, 0, 8) if label}
+    runs = lambda **kw: sum(a!=b for a,b in itertools.pairwise(shard[o] for b in who(make(index, **kw).train) for o in b))
+    assert runs(buffer=1)<=5 and runs(buffer=20)>10
+    assert who(make(index, seed=1).train)==who(make(index, seed=1).train)!=who(make(index, seed=2).train)
+
+@pytest.mark.parametrize('num_workers', [0,2])
+def test_epoch_goes_on_at_a_batch(index, num_workers):
+    for n in (1,5,8):
+        full,rest = who(make(index, num_workers=num_workers).train),who(make(index, num_workers=num_workers).train.from_batch(n))
+        assert rest==full[n:]
+
+def test_a_killed_fit_goes_on(index, tiny, tmp_path):
+    "The same losses as without the break, and the shards that were done stay closed"
+    learn = lambda: tiny(make(index, labels=False, duration=.95))
+    a,b,c = learn(),learn(),learn()
+    def fit(l, **kwargs): set_seed(1); quiet(l, l.fit, 1, **kwargs)
+    fit(a)
+    class Kill(Callback):
+        order = Resume.order+1
+        def after_batch(self):
+            if self.training and self.iter==5: raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): fit(b, cbs=[Resume(tmp_path/'r', minutes=0), Kill()])
+    fit(c, cbs=Resume(tmp_path/'r'))
+    assert len(losses(c))==8 and torch.equal(losses(a), losses(c)) and not differ(state(a.model), state(c.model))
+
+@pytest.fixture
+def spoilt(index, tmp_path):
+    "The shards; in the second a member is no sound, the third is cut off after four clips"
+    d = shutil.copytree(index.parent, tmp_path/'spoilt')
+    urls = find_shards(d)[0]
+    with tarfile.open(urls[1]) as t: at = [m.offset_data for m in t if m.name.endswith('.flac')][2]
+    with open(urls[1], 'r+b') as f: f.seek(at); f.write(b'no sound'*8)
+    with tarfile.open(urls[2]) as t: at = [m.offset for m in t if m.name.endswith('.cls')][4]
+    os.truncate(urls[2], at)
+    return d
+
+def test_what_is_broken_is_named_and_counted_once(spoilt, told):
+    "In training another clip takes its place; in validation it is left out"
+    lost = sum(1 for u,n in zip(*find_shards(spoilt)[:2]) for o,_ in members(u, 0, n) if isinstance(o, AudioReadError))
+    assert 3<=lost<=4
+    dls = make(spoilt, max_bad=.5)
+    for _ in range(2): assert [len(b) for b in who(dls.train)]==[4]*8
+    said, = told('could not be read')
+    assert said.startswith(f'{lost+1} clip(s) could not be read') and '.tar: clip' in said
+    dl = make(spoilt, max_bad=.5).valid
+    whole = dl.new(dataset=type(dl.dataset)([(u,0,n) for u,n in zip(*find_shards(spoilt)[:2])], dl.dataset.read, 1, dl.dataset.cat))
+    assert len(sum(who(whole), []))==36-lost-1
+    with pytest.raises(AudioReadError, match='too many unreadable'): who(make(spoilt, max_bad=.05).train)
+    with pytest.raises(AudioReadError, match='.flac|clip'): who(make(spoilt, skip=False).train)
+
+def test_command(files, tmp_path, monkeypatch):
+    "Stopped by hand, the same command goes on, to the same bytes; what is no sound is left out"
+    import slicer_fastai.shards as S
+    d = tmp_path/'set'; d.mkdir()
+    for i,f in enumerate(files[:7]): shutil.copy(f, d/f'a.{i}{f.suffix}')
+    (d/'text.wav').write_text('no sound')
+    calls,real = [],S._add
+    def stop(*args):
+        calls.append(args)
+        if len(calls)==5: raise KeyboardInterrupt
+        return real(*args)
+    warnings.simplefilter('ignore')
+    S.slicer_shard(d, tmp_path/'ref', clips=3)
+    monkeypatch.setattr(S, '_add', stop)
+    for _ in range(2):
+        try: S.shard_folder(d, tmp_path/'out', clips=3, n_workers=0)
+        except KeyboardInterrupt: assert not (tmp_path/'out/shards.json').exists()
+    content = lambda p: {f.name:f.read_bytes() for f in p.iterdir()}
+    assert content(tmp_path/'out')==content(tmp_path/'ref') and len(calls)==5+8-3
+    s = json.loads((tmp_path/'out/shards.json').read_text())
+    assert s['clips']==7 and [o[0] for o in s['skipped']]==['text.wav'] and sum(count_clips(tmp_path/'out'/o['file']) for o in s['shards'])==7
+
+def test_parts_are_shared_and_made_once(files, tmp_path, monkeypatch):
+    "Two processes write all parts, each its own; of a list of names; a missing one is made again"
+    import slicer_fastai.command as C
+    AudioEncoder('audiontt', d=32, width=8).save_pretrained(tmp_path/'enc')
+    (tmp_path/'names.txt').write_text('\n'.join(map(str, files[:14])))
+    run = lambda: C.slicer_embed([tmp_path/'names.txt'], tmp_path/'enc', 'clip', out=tmp_path/'v', parts=4)
+    for rank,there in ('0',2),('1',4),('1',4):
+        monkeypatch.setenv('RANK', rank); monkeypatch.setenv('WORLD_SIZE', '2')
+        assert run().there[0]==there
+    assert pd.read_parquet(tmp_path/'v').file.tolist()==[str(o) for o in files[:14]]
