@@ -30,7 +30,7 @@ def train(sounds, folder, mem, epochs):
     MarkedResume.mem = mem
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(epochs, cbs=[Health(), Marks(mem), MarkedResume(folder, minutes=0)])
     rec = learn.recorder
-    return crc32(state_bytes(dict(model=learn.model.state_dict(), opt=learn.opt.state_dict(), health=learn.health_log,
+    return crc32(state_bytes(dict(model=learn.model.state_dict(), opt=learn.opt.state_dict(), health=[{k:v for k,v in o.items() if k!='seconds'} for o in learn.health_log],
                                   **{k:getattr(rec, k) for k in ('losses','lrs','iters','values')})))
 
 def process(*args, out):
