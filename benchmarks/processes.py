@@ -43,7 +43,10 @@ same_nets = dict(none=lambda: dict(arch=NoNorm()), batch=lambda: dict(arch='audi
 
 def weights(path, bs, steps, net):
     "Weights at the start, and after so many steps of 32 clips"
+    set_seed(3)                                                         # the network's weights
     learn = learner(path, bs, 32*steps, **net(), **same_kw)
+    for o in learn.model.modules():
+        if isinstance(o, nn.Dropout): o.p = 0.                          # random
     flat = lambda: torch.cat([p.detach().flatten().clone() for p in learn.model.student.parameters()])
     w = flat(); fit(learn, .05)
     return w,flat()
