@@ -251,7 +251,8 @@ def distrib_ctx(self:SlicerLearner,
     check_processes()
     cpu,m = torch.device(ifnone(self.dls.device, default_device())).type=='cpu',self.model
     if sync_bn and cpu: raise ValueError('sync_bn: PyTorch synchronises batch norm on GPUs only; leave it out')
-    if cpu and _norms(m.student) and not rank_distrib(): print(f'batch norm goes by each process\'s own {self.dls.bs} clips: PyTorch synchronises it on GPUs only')
+    if cpu and _norms(m.student) and not rank_distrib():
+        print(f'batch norm goes by each process\'s own {self.dls.bs} clips: PyTorch synchronises it on GPUs only')
     cbs = Together(ifnone(sync_bn, not cpu), bool(unused_parameters(m)) if find_unused is None else find_unused, cpu, **kwargs),SameRecord()
     self.add_cbs(cbs)
     try:

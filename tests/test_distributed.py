@@ -45,8 +45,9 @@ def fit(learn, n, lr, *cbs, ctx=True):
 
 def seen(learn, watch):
     m = learn.model
-    return dict(student=m.student.state_dict(), teacher=m.teacher.state_dict(), queue=m.queue, count=m.queue_count, bank=[b.specs for b in m.views.banks], parts=m.parts,
-        losses=list(learn.recorder.losses), steps=watch.step_losses, values=[[v for v in o if isinstance(v, (int,float))] for o in learn.recorder.values], sizes=watch.sizes, grads=watch.grads, type=type(m).__name__)
+    return dict(student=m.student.state_dict(), teacher=m.teacher.state_dict(), queue=m.queue, count=m.queue_count, bank=[b.specs for b in m.views.banks],
+        losses=list(learn.recorder.losses), steps=watch.step_losses, sizes=watch.sizes, grads=watch.grads, type=type(m).__name__,
+        values=[[v for v in o if isinstance(v, (int,float))] for o in learn.recorder.values])
 
 def error(f):
     try: f()
