@@ -2,8 +2,8 @@
 
     python -m benchmarks.embed_parts [--n 100000] [--parts 1000] [--processes 2] [--csv out.csv]
 
-`n` clips of 0.3 s of noise, a tiny encoder (AudioNTT, d=32, width=8). The processes are forks with RANK and WORLD_SIZE set, as a launcher would, one thread each. All
-are killed (SIGKILL) when a third of the parts is there, and started again. Times are the clock's; processor time is that of all processes.
+`n` clips of 0.3 s of noise, a tiny encoder (AudioNTT, d=32, width=8). The processes are forks with RANK and WORLD_SIZE set, as a launcher would,
+one thread each. All are killed (SIGKILL) when a third of the parts is there, and started again. Times are the clock's; processor time is that of all processes.
 """
 import os, resource, signal, tempfile, time, warnings
 from fastcore.script import call_parse
@@ -13,7 +13,8 @@ from slicer_fastai.command import slicer_embed
 
 def make_clips(path, n, samples=4800):
     "`n` wav files, different stretches of one noise; a list of them"
-    head = b'RIFF'+(36+2*samples).to_bytes(4, 'little')+b'WAVEfmt '+bytes.fromhex('10000000 0100 0100 803e0000 007d0000 0200 1000')+b'data'+(2*samples).to_bytes(4, 'little')
+    size = lambda n: n.to_bytes(4, 'little')
+    head = b'RIFF'+size(36+2*samples)+b'WAVEfmt '+bytes.fromhex('10000000 0100 0100 803e0000 007d0000 0200 1000')+b'data'+size(2*samples)
     noise = (np.random.default_rng(0).normal(size=samples+n)*3000).astype('<i2').tobytes()
     names = []
     for i in range(n):
