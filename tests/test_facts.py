@@ -218,14 +218,6 @@ def test_queue_holds_the_latest_keys(size, bs):
         assert sorted(m.queue[:filled,0].tolist())==sorted(held)
         assert (m.queue==m.queue[:,:1]).all()
 
-def test_keys_of_all_processes_enter(monkeypatch):
-    "Two processes, played by one: the other one's keys are ours plus 100"
-    m,ks = bare(queue_size=20),[torch.arange(1.,4)[:,None].expand(-1,16), torch.arange(4.,7)[:,None].expand(-1,16)]
-    def all_gather(out, k): out[0].copy_(k); out[1].copy_(k+100)
-    for name,f in dict(is_available=lambda: True, is_initialized=lambda: True, get_world_size=lambda: 2, all_gather=all_gather).items(): monkeypatch.setattr(torch.distributed, name, f)
-    m.enqueue(*ks)
-    assert m.queue_count==12 and m.queue[:12,0].tolist()==[1,2,3,4,5,6,101,102,103,104,105,106] and not m.queue[12:].any()
-
 def test_teacher_in_closed_form(tiny):
     "θₜ(n) = mⁿθ₀ + (1-m)Σ mⁿ⁻ⁱ θₛ(i), through the real Learner"
     learn,students = tiny(momentum=.9),[]
