@@ -8,7 +8,6 @@ __all__ = ['folder_halves', 'slicer_pretrain']
 # %% ../nbs/60_script.ipynb #85576353
 from .all import *
 from .audio import _shown
-from .audio import _shown
 from .interpret import _history
 from .report import _gains,_gain_words
 from .sounds import *
