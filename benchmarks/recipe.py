@@ -80,7 +80,7 @@ def main(
     if train_seed is not None: return print(train(data, keep, train_seed, clips))
     ts = {**tasks(data), **(tasks(Path(more)) if more else {})}
     trained,blank = {n:AudioEncoder.from_pretrained(keep/n if (keep/n).exists() else n) for n in ours.split()},[f'u{i}' for i in range(3)]
-    first = next(iter(trained.values()))
+    first = next(iter(trained.values()))                 # its mean and spread of log-mels are those of the pool
     for name,enc in {**trained, **{u:first.untrained(i) for i,u in enumerate(blank)}}.items():
         for r in read.split():
             if any((o['enc'],o['read'])==(name,r) for o in read_rows(out)): continue

@@ -9,7 +9,7 @@ __all__ = ['write_table', 'find_tasks', 'slicer_tasks', 'slicer_embed', 'slicer_
 # %% ../nbs/61_command.ipynb #3265ab87
 from .all import *
 from .script import *
-from .shards import _processes
+from .shards import this_process
 from fastai.basics import *
 from fastcore.script import CliError, anno_parser, set_ctx, _cli_func
 from contextlib import redirect_stdout, nullcontext
@@ -98,7 +98,7 @@ def slicer_tasks(
 # %% ../nbs/61_command.ipynb #ced6f41f
 def _parts(files, index, labels, out, n):
     "Write a part for each `n` recordings, but for those that are there; several processes share them"
-    (rank,p),enc = _processes(),index.encoder
+    (rank,p),enc = this_process(),index.encoder
     crc = reduce(lambda c,t: crc32(t.detach().cpu().contiguous().numpy().tobytes(), c), enc.state_dict().values(), 0)
     meta = json.dumps(dict(files=len(files), sig=crc32(repr((list(map(os.fspath, files)), index.level, index.hop, n, crc)).encode('utf8', 'surrogatepass'))))
     note = out/'_parts.json'

@@ -28,7 +28,8 @@ def fetch(
     try: return Path(snapshot_download(str(path), revision=revision, allow_patterns=list(_files), **kwargs))
     except Exception as e: raise FileNotFoundError(f'there is no folder {path}, and from the hub it could not be had: {type(e).__name__}: {e}') from e
 
-_from_folder = AudioEncoder.from_pretrained.__func__
+_from_folder = getattr(AudioEncoder, '_from_folder', AudioEncoder.from_pretrained.__func__)
+AudioEncoder._from_folder = staticmethod(_from_folder)                   # this cell may be run again
 
 @patch(cls_method=True)
 def from_pretrained(cls:AudioEncoder,

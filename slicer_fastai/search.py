@@ -30,7 +30,7 @@ class SoundIndex:
         if level not in ('window','clip'): raise ValueError(f"level={level!r}: use 'window' or 'clip'")
         store_attr()
         self.vectors,self.of,self.starts = np.zeros((0,encoder.num_features), np.float32),np.zeros(0, np.int64),np.zeros(0, np.float32)
-        self.files,self.labels,self.stamps = [],[],{}
+        self.files,self.labels,self.stamps,self._made = [],[],{},(None,)
 
     def __len__(self): return len(self.vectors)
     def __repr__(self): return f'SoundIndex: {len(self)} {self.level}s of {len(self.files)} files'
@@ -38,9 +38,15 @@ class SoundIndex:
     @property
     def table(self)->Sounds:
         "One row a vector: file, start and length in seconds, and the label if there are labels"
+        return self.rows(np.arange(len(self)))
+
+    def rows(self,
+        i,  # numbers of vectors
+    )->Sounds: # as of `table`
+        "Where these vectors come from"
         sec = self.encoder.front.duration if self.level=='window' else None
-        t = Sounds(dict(file=[self.files[i] for i in self.of], start=self.starts.astype(float), seconds=[sec]*len(self)))
-        return t.assign(label=[self.labels[i] for i in self.of]) if any(o is not None for o in self.labels) else t
+        t = Sounds(dict(file=[self.files[o] for o in self.of[i]], start=self.starts[i].astype(float), seconds=[sec]*len(i)))
+        return t.assign(label=[self.labels[o] for o in self.of[i]]) if any(o is not None for o in self.labels) else t
 
 @patch
 def add(self:SoundIndex,
@@ -58,18 +64,24 @@ def add(self:SoundIndex,
     kwargs = {k:v for k,v in kwargs.items() if k not in ('fn_col','path')}
     vs = embed(self.encoder, [c.item for c,_ in new], self.level, self.hop, errors=errors, **kwargs)
     self.remove([c.name for c,_ in new if c.name in self.stamps])
-    for (c,l),v in zip(new, vs): self._append(c, l, v[None] if self.level=='clip' else v)
+    vs = [v[None] if self.level=='clip' else v for v in vs]
+    read = [(c,l,v) for (c,l),v in zip(new, vs) if len(v) and not np.isnan(v).any()]
+    n = len(self.files)
+    self.of = np.concatenate([self.of, *(np.full(len(v), n+i) for i,(*_,v) in enumerate(read))])
+    self.vectors = np.concatenate([self.vectors, *(v for *_,v in read)])
+    self.starts = np.concatenate([self.starts, *(self._starts(c, len(v)) for c,_,v in read)])
+    for i,(c,l,_) in enumerate(read, n):
+        self.files.append(c.name if c.is_file else f'item {i}'); self.labels.append(l)
+        self.stamps[self.files[-1]] = _stamp(c.item) if c.is_file else None
     return self
 
 @patch
-def _append(self:SoundIndex, c, label, v):
-    if not len(v) or np.isnan(v).any(): return
-    front,name = self.encoder.front,c.name if c.is_file else f'item {len(self.files)}'
-    at = np.arange(len(v))*(front.n_samples if self.hop is None else max(1, round(self.hop*front.sr)))/front.sr
-    if self.level=='window' and len(v)>1: at[-1] = min(at[-1], (c.n-front.n_samples)/front.sr)        # the last is flush with the end
-    self.vectors,self.starts = np.concatenate([self.vectors, v]),np.concatenate([self.starts, at.astype(np.float32)])
-    self.of = np.concatenate([self.of, np.full(len(v), len(self.files))])
-    self.files.append(name); self.labels.append(label); self.stamps[name] = _stamp(c.item) if c.is_file else None
+def _starts(self:SoundIndex, c, n):
+    "Seconds at which the `n` windows of a clip begin"
+    front = self.encoder.front
+    at = np.arange(n)*(front.n_samples if self.hop is None else max(1, round(self.hop*front.sr)))/front.sr
+    if self.level=='window' and n>1: at[-1] = min(at[-1], (c.n-front.n_samples)/front.sr)        # the last is flush with the end
+    return at.astype(np.float32)
 
 @patch
 def remove(self:SoundIndex,
@@ -97,21 +109,30 @@ def index(self:AudioEncoder,
     return SoundIndex(self, level, hop).add(items, labels, **kwargs)
 
 # %% ../nbs/33_search.ipynb #e74545b3
+def _of_length_1(z): return z/np.linalg.norm(z, axis=-1, keepdims=True).clip(1e-12)
+
+@patch
+def _standard(self:SoundIndex):
+    "Mean and deviation of all vectors, and the vectors standardised, of length 1: made once, until others come"
+    if self._made[0] is not self.vectors:
+        m,s = (self.vectors.mean(0),self.vectors.std(0)+1e-6) if len(self)>1 else (0.,1.)
+        self._made = self.vectors,(m,s,_of_length_1((self.vectors-m)/s))
+    return self._made[1]
+
 @patch
 def _unit(self:SoundIndex, v):
-    m,s = self.vectors.mean(0),self.vectors.std(0)+1e-6
-    z = (v-m)/s if len(self)>1 else v
-    return z/np.linalg.norm(z, axis=-1, keepdims=True).clip(1e-12)
+    m,s,_ = self._standard()
+    return _of_length_1((v-m)/s)
 
 @patch
 def _best(self:SoundIndex, q, k, per_file, ok):
     "Rows nearest to any of the vectors `q` among those that are `ok`"
-    score = (self._unit(self.vectors)@self._unit(np.atleast_2d(q)).T).max(1)
+    score = (self._standard()[2]@self._unit(np.atleast_2d(q)).T).max(1)
     rows = np.argsort(-score, kind='stable'); rows = rows[ok[rows]]
     if per_file: rows = rows[np.sort(np.unique(self.of[rows], return_index=True)[1])]
-    t = self.table.iloc[rows[:k]]
+    t = self.rows(rows[:k])
     t.insert(3, 'score', score[rows[:k]].astype(float))
-    return t.reset_index(drop=True)
+    return t
 
 @patch
 def search(self:SoundIndex,
@@ -200,7 +221,7 @@ def to_parquet(self:SoundIndex,
     self.to_frame().to_parquet(fn, index=False, **kwargs); return Path(fn)
 
 # %% ../nbs/33_search.ipynb #f93677d3
-def _by_file(index): return np.stack([index.vectors[index.of==i].mean(0) for i in range(len(index.files))])
+def _by_file(index): return np.add.reduceat(index.vectors, np.unique(index.of, return_index=True)[1])/np.bincount(index.of)[:,None]
 
 @patch
 def plot_map(self:SoundIndex,

@@ -25,6 +25,11 @@ def tiny_kmix(files, path):
     dls = SlicerDataLoaders.from_lists(path, files, bs=8, num_workers=0, device='cpu', max_bad=1)
     return SlicerLearner(dls, arch_kwargs=encoder_kw, **model_kw, tfms='mixup kmix', queue_size=64)
 
+def from_shards(index, path):
+    set_seed(5)
+    dls = SlicerDataLoaders.from_webdataset(index, path, bs=8, num_workers=0, device='cpu')
+    return SlicerLearner(dls, arch_kwargs=encoder_kw, **model_kw, tfms='kmix', queue_size=64)
+
 class Watch(Callback):
     "Sizes of batches, losses as recorded, and the gradients of the last step"
     def before_fit(self): self.sizes,self.step_losses = [],[]
@@ -53,7 +58,7 @@ def error(f):
     try: f()
     except Exception as e: return f'{type(e).__name__}: {e}'
 
-def work(rank, path, files, bad):
+def work(rank, path, files, bad, index):
     "All that one of the two processes does"
     os.environ.update(WORLD_SIZE='2', LOCAL_RANK=str(rank), MASTER_ADDR='127.0.0.1', MASTER_PORT='29500', GLOO_SOCKET_IFNAME='lo', OMP_NUM_THREADS='1')
     torch.set_num_threads(1); warnings.simplefilter('ignore')
@@ -77,6 +82,7 @@ def work(rank, path, files, bad):
     res['stopped'] = run.hit,learn.epoch,learn.iter
     w = Watch(); out('resumed', fit(tiny_kmix(bad, mine), 2, .01, w, Resume(path/'run')), w)
     res['lr_find'] = error(learn.lr_find)
+    w = Watch(); out('shards', fit(from_shards(index, mine), 1, .01, w), w)
     torch.save(res, path/f'{rank}.pt')
 
 @pytest.fixture(scope='module')
@@ -87,7 +93,8 @@ def two(files, tmp_path_factory):
     for i,f in enumerate(files[:44]):                                   # 5 that cannot be read
         bad.append(path/'sounds'/f.parent.name/f.name); bad[-1].parent.mkdir(parents=True, exist_ok=True)
         bad[-1].write_bytes(b'no sound' if i in (7,8,9,20,30) else f.read_bytes())
-    mp.start_processes(work, args=(path, files, bad), nprocs=2, start_method='fork')
+    index = shard_folder(files[0].parents[1], path/'shards', files=files[:44], clips=10)
+    mp.start_processes(work, args=(path, files, bad, index), nprocs=2, start_method='fork')
     return [torch.load(path/f'{r}.pt', weights_only=False) for r in (0,1)],path,bad
 
 def same(a, b): return all(torch.equal(x, y) for x,y in zip(a, b, strict=True))
@@ -96,7 +103,7 @@ def apart(a, b):
     "Largest difference of two state dicts"
     return max(float((a[k].float()-b[k].float()).abs().max()) for k in a)
 
-@pytest.mark.parametrize('run', ['plain','idle','bad','resumed'])
+@pytest.mark.parametrize('run', ['plain','idle','bad','resumed','shards'])
 def test_two_processes_have_one_model(two, run):
     a,b = [o[run] for o in two[0]]
     for k in ('student','teacher'): assert same(a[k].values(), b[k].values()), k

@@ -1,6 +1,8 @@
 "Tar shards: every clip once an epoch, whoever reads it; breaks; what is broken; parts of a large collection"
 from conftest import *
-import tarfile
+import shutil, tarfile
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 @pytest.fixture(scope='session')
 def index(files, tmp_path_factory):
@@ -88,6 +90,19 @@ def test_what_is_broken_is_named_and_counted_once(spoilt, told):
     assert len(sum(who(whole), []))==36-lost-1
     with pytest.raises(AudioReadError, match='too many unreadable'): who(make(spoilt, max_bad=.05).train)
     with pytest.raises(AudioReadError, match='.flac|clip'): who(make(spoilt, skip=False).train)
+
+@pytest.mark.skipif(not shutil.which('curl'), reason='webdataset fetches what lies behind a URL by curl')
+def test_behind_a_url(index, tmp_path):
+    "The same batches from a server as from the disk; a shard that it has not is named"
+    served = shutil.copytree(index.parent, tmp_path/'served')
+    quiet_handler = type('Handler', (SimpleHTTPRequestHandler,), dict(log_message=noop))
+    with ThreadingHTTPServer(('127.0.0.1', 0), partial(quiet_handler, directory=str(served))) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        far,here = make(f'http://127.0.0.1:{server.server_port}/shards.json'),make(index)
+        assert all(torch.equal(a, b) for x,y in zip(far.train, here.train, strict=True) for a,b in zip(x, y))
+        gone = served/far.train_ds.pieces[1][0].rsplit('/', 1)[1]; gone.unlink()
+        with pytest.raises(AudioReadError, match=f'{gone.name}: clip 0: is not there'): list(far.train)
+        server.shutdown()
 
 def test_command(files, tmp_path, monkeypatch):
     "Stopped by hand, the same command goes on, to the same bytes; what is no sound is left out"
