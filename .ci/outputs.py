@@ -11,7 +11,7 @@ def faults(nb):
             text = re.sub(r'base64,[A-Za-z0-9+/=\s]+', '', text)
             if o.get('name')=='stderr': yield f'{nb}, cell {i}: {text[:100]!r} on stderr'
             elif o.get('output_type')=='error' or 'Warning:' in text: yield f'{nb}, cell {i}: an error or a warning'
-            elif '<progress' in text: yield f'{nb}, cell {i}: a progress bar that stands still'
+            elif '<progress' in text or '█\r' in text: yield f'{nb}, cell {i}: a progress bar that stands still'
             elif m := paths.search(text): yield f'{nb}, cell {i}: a path of this machine, {m.group(0)}'
 
 if __name__=='__main__':
