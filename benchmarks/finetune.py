@@ -16,7 +16,7 @@ def run(task, enc, i, split, way, epochs, seed, opts):
     (f,y,g),test = task['train'],task[split]
     train = [f[k] for k in i],np.array(y)[i],np.array(g)[i]
     if way=='probe': return linear_probe(enc, train, test, progress=False)
-    fit = {a:opts[a] for a in ('base_lr','lr_mult','freeze_epochs') if a in opts}
+    fit = {a:opts[a] for a in ('base_lr','lr_mult','freeze_epochs','refit') if a in opts}
     opts = {} if way=='scratch' else {a:v for a,v in opts.items() if a not in fit}
     return Supervised(enc, epochs, pretrained=way=='finetune', seed=seed, fit=fit if way=='finetune' else None, **opts).fit_test(train, test)
 

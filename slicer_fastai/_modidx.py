@@ -1268,6 +1268,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                      'slicer_fastai/supervised.py'),
                                           'slicer_fastai.supervised.AudioLearner.predict': ( 'supervised.html#audiolearner.predict',
                                                                                              'slicer_fastai/supervised.py'),
+                                          'slicer_fastai.supervised.AudioLearner.probe_head': ( 'supervised.html#audiolearner.probe_head',
+                                                                                                'slicer_fastai/supervised.py'),
                                           'slicer_fastai.supervised.AudioLearner.result': ( 'supervised.html#audiolearner.result',
                                                                                             'slicer_fastai/supervised.py'),
                                           'slicer_fastai.supervised.PadWindows': ( 'supervised.html#padwindows',

@@ -157,15 +157,21 @@ class AudioLearner(WholeFiles, Learner):
     @delegates(Learner.fit_one_cycle, but=['n_epoch','lr_max'])
     def fine_tune(self,
         epochs,               # of all layers
-        base_lr:float=None,   # of the head; default: 5e-4 where the encoder is pre-trained, 3e-3 from scratch
+        base_lr:float=None,   # of the head; default: 1e-3 where the encoder is pre-trained, 3e-3 from scratch
         lr_mult:float=1.,     # the encoder's is so many times smaller
         freeze_epochs:int=0,  # before that, only the head
+        refit:bool=None,      # in the end the head becomes the linear probe of the encoder as it is now; default: if it began as one
         **kwargs
     ):
-        "One cycle over all layers; as fastai's, but the head needs no epoch of its own where it begins as the linear probe"
-        lr = ifnone(base_lr, 5e-4 if self.pretrained else 3e-3)
+        "One cycle over all layers; as fastai's, but the head begins as the linear probe, needs no epoch of its own, and ends as one"
+        lr = ifnone(base_lr, 1e-3 if self.pretrained else 3e-3)
         if freeze_epochs: self.freeze(); self.fit_one_cycle(freeze_epochs, lr, **{**kwargs, 'pct_start':.99})
         self.unfreeze(); self.fit_one_cycle(epochs, slice(lr/lr_mult, lr), **kwargs)
+        if ifnone(refit, self.probed): self.probe_head()
+
+    def probe_head(self):
+        "Make the head the linear probe of at most 2,000 training clips"
+        init_head(get_model(self.model), *_labelled(self.dls, 2000), numbers=self.numbers)
 
     @torch.no_grad()
     def predict(self,
@@ -240,7 +246,7 @@ def audio_learner(
     n_out:int=None,         # outputs; default: the number of labels
     loss_func=None,         # default: the data's
     metrics=None,           # shown each epoch; default: accuracy; for several labels a clip accuracy_multi and mAP; for numbers rmse
-    probe:bool=True,        # a pre-trained encoder's head begins as the linear probe of at most 2,000 training clips
+    probe:bool=True,        # a pre-trained encoder's head begins as the linear probe of at most 2,000 training clips, and ends so
     keep_bn:bool=False,     # batch norms keep their statistics while training
     augment:bool=False,     # `SpecAugment` and fastai's MixUp
     whole:bool=True,        # validation hears all windows of the first 30 s of a clip
@@ -256,11 +262,10 @@ def audio_learner(
     cbs = [*([SpecAugment(), MixUp(.4)] if augment else []), *L(cbs)]
     learn = AudioLearner(whole_clips(dls) if whole else dls, model, loss_func=loss_func, metrics=ifnone(metrics, _metrics(y0)),
         splitter=lambda m: [params(m.encoder), params(m.head)], cbs=cbs, **kwargs)
-    learn.pretrained = pretrained
-    if not pretrained: return learn
-    numbers = y0.is_floating_point() and not isinstance(y0, TensorMultiCategory)
-    if probe and _read_by_us(dls): init_head(model, *_labelled(dls, 2000), numbers=numbers)
-    learn.freeze()
+    learn.pretrained,learn.probed = pretrained,pretrained and probe and _read_by_us(dls)
+    learn.numbers = y0.is_floating_point() and not isinstance(y0, TensorMultiCategory)
+    if learn.probed: learn.probe_head()
+    if pretrained: learn.freeze()
     return learn
 
 # %% ../nbs/32_supervised.ipynb #023494c7
