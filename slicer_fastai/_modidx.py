@@ -544,6 +544,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'slicer_fastai.files._on_disk': ('files.html#_on_disk', 'slicer_fastai/files.py'),
                                      'slicer_fastai.files.checksum': ('files.html#checksum', 'slicer_fastai/files.py'),
                                      'slicer_fastai.files.disk_full': ('files.html#disk_full', 'slicer_fastai/files.py'),
+                                     'slicer_fastai.files.remove_own': ('files.html#remove_own', 'slicer_fastai/files.py'),
                                      'slicer_fastai.files.verify_saved': ('files.html#verify_saved', 'slicer_fastai/files.py'),
                                      'slicer_fastai.files.whole': ('files.html#whole', 'slicer_fastai/files.py'),
                                      'slicer_fastai.files.whole_path': ('files.html#whole_path', 'slicer_fastai/files.py'),

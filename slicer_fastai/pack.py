@@ -244,7 +244,7 @@ def _collection(path, files, labels):
 def _finish(dest, n):
     "Remove what isn't of the finished pack; say which of its `n` files were left out"
     pack = AudioPack(dest)
-    for f in set(dest.glob('audio-*'))-set(pack.shards): f.unlink()
+    remove_own(dest, r'audio-[0-9a-f]{8}-\d{3,}\.(i16|json)', pack.meta['shards'])
     if len(bad:=pack.skipped):
         warnings.warn(f'{len(bad)} of {n} files could not be read and are left out, e.g. {bad.file[0]}: '
                       f'{bad.reason[0]}; AudioPack({_shown(dest)!r}).skipped lists them')

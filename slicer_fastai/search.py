@@ -173,7 +173,7 @@ def save(self:SoundIndex,
     labels = [l if l is None else str(l) for l in self.labels]
     meta = dict(format=1, level=self.level, hop=self.hop, vectors=name, files=self.files, labels=labels, stamps=self.stamps)
     write_whole(path/'index.json', json.dumps(meta, indent=0).encode())
-    for f in path.glob('vectors-*'): f.name==name or f.unlink()
+    remove_own(path, r'vectors-[0-9a-f]{8}\.safetensors', [name])
     return path
 
 @patch(cls_method=True)

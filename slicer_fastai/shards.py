@@ -85,7 +85,7 @@ def shard_folder(
     whys = parallel(_write_shard, jobs, n_workers=ifnone(n_workers, defaults.cpus), threadpool=True, progress=len(jobs)>1)
     d = _index_of(jobs, whys, dict(zip(files, names)), sig=sig)
     write_whole(index, json.dumps(d, indent=1))
-    for f in {*dest.glob('shard-*')}-{dest/o['file'] for o in d['shards']}: f.unlink()
+    remove_own(dest, r'shard-[0-9a-f]{8}-\d{5,}\.(tar|json)', [o['file'] for o in d['shards']])
     if bad := d['skipped']:
         warnings.warn(f'{len(bad)} of {len(files)} files could not be read and are left out, e.g. {bad[0][0]}: {bad[0][1]}; {index} lists them')
     return index
