@@ -197,6 +197,8 @@ def windows(self:ShardClips,
 ): # (windows, and label if labels are wanted); None for what cannot be read
     "Decode a clip, as `ReadAudio` does with files"
     r = self.read
+    if self.cat is not None and label is None and not isinstance(clip, AudioReadError):
+        clip = AudioReadError(str(clip), 'has no label', 'put a .cls beside it in the shard, or train with labels=False')
     try:
         if isinstance(clip, AudioReadError):
             if r.skip: r.skipped(clip)
@@ -298,7 +300,16 @@ def create_batches(self:ShardDL, samps):
 # %% ../nbs/22_shards.ipynb #64851ba4
 @patch
 def __iter__(self:ShardDL):
-    try: yield from TfmdDL.__iter__(self)
+    "Batches; where they lie in the line goes into what `get_idxs` gave: `learn.get_preds` brings answers in order by it"
+    places,nw = self.get_idxs(),max(1, self.fake_l.num_workers)
+    places.clear()
+    q,r = divmod(len(self), nw)
+    try:
+        for i,b in enumerate(TfmdDL.__iter__(self)):
+            k,w = divmod(i, nw)                                   # the k-th batch of worker w
+            at = (w*q+min(w, r)+k)*self.bs
+            places.extend(range(at, at+find_bs(b)))
+            yield b
     finally: self.tell()
 
 @patch
