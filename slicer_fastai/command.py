@@ -9,11 +9,14 @@ __all__ = ['write_table', 'find_tasks', 'slicer_tasks', 'slicer_embed', 'slicer_
 # %% ../nbs/61_command.ipynb #3265ab87
 from .all import *
 from .script import *
+from .embed import _readable
+from .files import *
 from .shards import this_process
 from fastai.basics import *
 from fastcore.script import CliError, anno_parser, set_ctx, _cli_func
 from contextlib import redirect_stdout, nullcontext
 from functools import reduce
+from importlib.util import find_spec
 from typing import Annotated
 from zlib import crc32
 import difflib
@@ -22,25 +25,48 @@ import difflib
 _writers = {'.csv':partial(pd.DataFrame.to_csv, index=False), '.parquet':partial(pd.DataFrame.to_parquet, index=False),
             '.json':partial(pd.DataFrame.to_json, orient='records', indent=1)}
 
+def _check_out(out):
+    "CliError where a table cannot be written under this name: asked before the work"
+    if out is None: return
+    if Path(out).suffix not in _writers: raise CliError(f'--out {out}: give a name that ends in {", ".join(_writers)}')
+    if Path(out).suffix=='.parquet' and not any(map(find_spec, ('pyarrow','fastparquet'))):
+        raise CliError(f'--out {out}: Parquet needs pyarrow; pip install pyarrow, or give .csv')
+
 def write_table(
     df,        # a table
     out=None,  # .csv, .parquet (needs pyarrow or fastparquet) or .json; None: nowhere
 ): # the table
-    "Write a table in the format that its name says"
+    "Write a table, whole, in the format that its name says; names that are not UTF-8 are escaped"
+    _check_out(out)
     if out is None: return df
-    out = Path(out)
-    if out.suffix not in _writers: raise CliError(f'--out {out}: give a name that ends in {", ".join(_writers)}')
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try: _writers[out.suffix](pd.DataFrame(df), out)
-    except ImportError: raise CliError(f'--out {out}: Parquet needs pyarrow; pip install pyarrow, or give .csv') from None
+    out = Path(out); out.parent.mkdir(parents=True, exist_ok=True)
+    with whole_path(out) as tmp: _writers[out.suffix](_readable(pd.DataFrame(df)), tmp)
     return df
 
 def _progress(): return None if sys.stderr.isatty() else False           # a bar in a terminal, none in a log
 
+def _placed(enc):
+    "An encoder on fastai's device; of several processes on a machine each has its own"
+    if torch.cuda.is_available() and 'LOCAL_RANK' in os.environ: torch.cuda.set_device(int(os.environ['LOCAL_RANK'])%torch.cuda.device_count())
+    return enc.to(default_device())
+
 def _encoder(name):
     "An encoder by name, by its folder, or by the folder of a run"
     run = Path(name)/'encoder'
-    return AudioEncoder.from_pretrained(run if (run/'config.json').exists() else name)
+    return _placed(AudioEncoder.from_pretrained(run if (run/'config.json').exists() else name))
+
+def _sum(enc):
+    "Checksum of an encoder's weights"
+    return reduce(lambda c,t: crc32(t.detach().cpu().contiguous().numpy().tobytes(), c), enc.state_dict().values(), 0)
+
+def _saved_index(path, encoder=None, level=None, hop=None):
+    "The index in a folder; CliError where it was made otherwise than is asked for"
+    index = SoundIndex.load(path); _placed(index.encoder)
+    how = lambda e: (e.layers, e.pool, e.front.cfg, _sum(e))
+    bad = [f'--{k} {v}' for k,v in (('level',level),('hop',hop)) if v is not None and v!=getattr(index, k)]
+    if encoder is not None and how(_encoder(encoder))!=how(index.encoder): bad.append(f'--encoder {encoder}')
+    if bad: raise CliError(f'{" ".join(bad)}: the index {path} was made otherwise (level {index.level}, hop {ifnone(index.hop, "side by side")}); leave it out, or give another folder')
+    return index
 
 # %% ../nbs/61_command.ipynb #469c5578
 _columns = dict(path=('path','file','files','fname','filename','name'), label=('label','labels','class','category','target'))
@@ -53,12 +79,13 @@ def _with_split(df):
         df = df.rename(columns={found:k})
     if 'split' in df or 'fold' in df: return df
     part = pd.factorize(df.group)[0] if 'group' in df else df.groupby('label').cumcount()
+    part = np.where(part<0, np.arange(len(df)), part)                    # a row without a group is a group of its own
     return df.assign(split=np.where(part%4==3, 'test', 'train'))
 
 def _folder_task(path):
     "A folder whose sub-folders are the labels, as a table"
     fs = get_audio_files(path)
-    df = pd.DataFrame(dict(path=[str(f.resolve()) for f in fs], label=[str(f.parent.relative_to(path)) for f in fs]))
+    df = pd.DataFrame(dict(path=[str(f.resolve()) for f in fs], label=[str(f.parent.relative_to(path)) for f in fs]), dtype=object)
     if df.label.nunique()<2: raise CliError(f'{path}: no labels; give a table with columns path and label, or a folder with a sub-folder for each label')
     return _with_split(df)
 
@@ -75,9 +102,19 @@ def find_tasks(
         except CliError as e:
             if path.is_file(): raise CliError(f'{f}: {e}') from None
             continue                                                     # other tables lie there, too
+        if f.stem in res: raise CliError(f'{f}: another table in {path} has the name {f.stem}, too; give one of them')
         root = first(o for o in (f.parent, f.parent.parent) if (o/str(df.path[0])).exists()) or f.parent
         res[f.stem] = df.assign(path=[str(root/o) for o in df.path])
     if not res: raise CliError(f'{path}: no table with columns path and label')
+    return res
+
+def _all_tasks(paths):
+    "Tasks of several paths; CliError where two have one name"
+    res = {}
+    for p in L(paths):
+        new = find_tasks(p)
+        if two := first(k for k in new if k in res): raise CliError(f'{p}: there are two tasks {two}; give one of them another name')
+        res.update(new)
     return res
 
 # %% ../nbs/61_command.ipynb #deb0f265
@@ -86,7 +123,8 @@ def slicer_tasks(
     out:Path=None,  # write the table: .csv, .parquet or .json
 )->pd.DataFrame: # a row a task
     "List labelled tasks: clips, labels, groups, missing files"
-    found = {k:t for p in L(paths) for k,t in find_tasks(p).items()}
+    _check_out(out)
+    found = _all_tasks(paths)
     def row(name, t):
         n = t.split.value_counts() if 'split' in t else {}
         return dict(task=name, **{s:int(n.get(s, 0)) for s in ('train','valid','test')}, labels=t.label.nunique(),
@@ -99,7 +137,7 @@ def slicer_tasks(
 def _parts(files, index, labels, out, n):
     "Write a part for each `n` recordings, but for those that are there; several processes share them"
     (rank,p),enc = this_process(),index.encoder
-    crc = reduce(lambda c,t: crc32(t.detach().cpu().contiguous().numpy().tobytes(), c), enc.state_dict().values(), 0)
+    crc = _sum(enc)
     meta = json.dumps(dict(files=len(files), sig=crc32(repr((list(map(os.fspath, files)), index.level, index.hop, n, crc)).encode('utf8', 'surrogatepass'))))
     note = out/'_parts.json'
     if note.exists() and note.read_text()!=meta: raise CliError(f'--out {out} holds parts of other recordings, or by another encoder: give another folder')
@@ -112,7 +150,7 @@ def _parts(files, index, labels, out, n):
         part = SoundIndex(enc, index.level, index.hop)
         try: part.add(of, labels, progress=False)
         except AudioReadError as e: warnings.warn(f'{fn}: none of its {len(of)} recordings could be read, e.g. {e}')
-        with whole_path(fn) as tmp: part.to_frame().to_parquet(tmp, index=False)
+        with whole_path(fn) as tmp: _readable(part.to_frame()).to_parquet(tmp, index=False)
         print(f'{fn}: {len(part)} vectors', file=sys.stderr)
     return pd.DataFrame([dict(parts=str(out), files=len(files), there=len(list(out.glob('part-*.parquet'))), of=math.ceil(len(files)/n))])
 
@@ -125,21 +163,22 @@ def _recordings(p):
 # %% ../nbs/61_command.ipynb #1285d734
 def slicer_embed(
     paths:Annotated[Path, "audio files, folders, and lists of files (.txt, .csv, .parquet)", dict(nargs='+')],
-    encoder:str='slicer-small', # a name, a folder of save_pretrained, or the folder of a run
-    level:str='window',         # a vector each 'window', or each 'clip'
-    hop:float=None,             # seconds from window to window; default: side by side
+    encoder:str=None,           # a name, a folder of save_pretrained, or the folder of a run; default: slicer-small, or that of the index in `out`
+    level:str=None,             # a vector each 'window', or each 'clip'; default: window, or as the index in `out`
+    hop:float=None,             # seconds from window to window; default: side by side, or as the index in `out`
     labels:bool=False,          # the names of the sub-folders are labels
     out:Path=None,              # write the vectors: .csv, .parquet or .json; any other name: a folder, the index that search reads
     parts:int=None,             # recordings in a Parquet file: `out` is a folder of those, several processes share the work, what is there is kept
 )->pd.DataFrame: # a row a vector: file, start, seconds, label if any, v0 …
     "Embed recordings; what cannot be read is named and left out"
-    if level not in ('window','clip'): raise CliError(f"--level {level}: 'window' or 'clip'")
+    if level not in (None,'window','clip'): raise CliError(f"--level {level}: 'window' or 'clip'")
     if parts is not None and (parts<1 or out is None): raise CliError(f'--parts {parts}: recordings in a file, at least 1; --out names a folder for them')
-    files = [f for p in L(paths) for f in _recordings(p)]
-    if parts: return _parts(files, SoundIndex(_encoder(encoder), level, hop), parent_label if labels else None, Path(out), parts)
     is_index = out is not None and not Path(out).suffix
-    if is_index and (Path(out)/'index.json').exists(): index = SoundIndex.load(out)
-    else: index = SoundIndex(_encoder(encoder), level, hop)
+    if not is_index or parts: _check_out(Path(out)/'part.parquet' if parts else out)
+    files = [f for p in L(paths) for f in _recordings(p)]
+    if is_index and not parts and (Path(out)/'index.json').exists(): index = _saved_index(out, encoder, level, hop)
+    else: index = SoundIndex(_encoder(ifnone(encoder, 'slicer-small')), ifnone(level, 'window'), hop)
+    if parts: return _parts(files, index, parent_label if labels else None, Path(out), parts)
     index.add(files, parent_label if labels else None, progress=_progress())
     if not is_index: return write_table(index.to_frame(), out)
     index.save(out)
@@ -157,7 +196,9 @@ def slicer_search(
     "Find recordings by sound"
     if (sound is None)==(label is None): raise CliError('give a sound to look for, or --label')
     if k<1: raise CliError(f'--k {k}: at least 1')
-    index = SoundIndex.load(where) if (Path(where)/'index.json').exists() else _encoder(encoder).index(where, progress=_progress())
+    _check_out(out)
+    if (Path(where)/'index.json').exists(): index = _saved_index(where)
+    else: index = _encoder(encoder).index(where, labels=None if label is None else parent_label, progress=_progress())
     found = index.search(sound, k) if label is None else index.search_by_label(label, k, others=False)
     return write_table(pd.DataFrame(found), out)
 
@@ -187,8 +228,12 @@ def slicer_probe(
     out:Path=None,        # write the table: .csv, .parquet or .json
 )->pd.DataFrame: # a row an encoder and task: figures 0…1; gain over the untrained encoder in points, with its paired interval
     "Linear probes of encoders on labelled tasks"
-    encs = {str(o):_encoder(o) for o in L(encoder)}
-    tasks = {k:read_task(t) for p in L(paths) for k,t in find_tasks(p).items()}
+    _check_out(out)
+    encs,found = {str(o):_encoder(o) for o in L(encoder)},_all_tasks(paths)
+    for k,t in found.items():
+        if 'split' in t and (gone := {'train','test'}-set(t.split)):
+            raise CliError(f'{k}: no clips to {" and ".join(sorted(gone))}; a column split names train and test, without one every fourth clip of a label is tested')
+    tasks = {k:read_task(t) for k,t in found.items()}
     if shots: return write_table(_few(encs, tasks, shots), out)
     return write_table(_scores(compare_encoders(encs, tasks, baseline=not alone, untrained=not alone, progress=_progress())), out)
 
@@ -240,9 +285,9 @@ def slicer(
     f,kwargs = _parse(name, args)
     try:
         with set_ctx(_cli_func, f), nullcontext() if name=='pretrain' else redirect_stdout(sys.stderr): res = f(**kwargs)
-    except (CliError, AudioReadError, OSError, ValueError) as e: print(f'slicer {name}: {e}', file=sys.stderr); return 1
+    except (CliError, AudioReadError, DamagedFile, OSError, ValueError) as e: print(f'slicer {name}: {e}', file=sys.stderr); return 1
     except KeyboardInterrupt: return 130
-    if isinstance(res, pd.DataFrame) and kwargs.get('out') is None: print(res.to_string(index=False, max_cols=12))
+    if isinstance(res, pd.DataFrame) and kwargs.get('out') is None: print(_readable(res).to_string(index=False, max_cols=12))
     return 0
 
 def main():

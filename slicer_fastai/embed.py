@@ -7,7 +7,7 @@ __all__ = ['Clip', 'get_clips', 'embed', 'Sounds', 'similarity', 'project']
 
 # %% ../nbs/30_embed.ipynb #31751e0b
 from .audio import *
-from .audio import _open,_window
+from .audio import _open,_shown,_window
 from .frontend import *
 from .encoder import *
 from .pack import *
@@ -15,6 +15,7 @@ from fastai.basics import *
 from fastprogress import progress_bar
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from threading import Lock
 import html
 
@@ -54,9 +55,9 @@ class Clip:
         if hasattr(self.item, 'read_window'): return _Wave(self.item.pack.clip(self.item.i), self.item.pack.sr, self.name)
         return _open(self.item) if self.is_file else _Wave(self.item, self.rate, self.name)
 
-    @property
+    @cached_property
     def n(self):
-        "Samples at rate `sr`; `AudioReadError` for what is no sound"
+        "Samples at rate `sr`, when first asked; `AudioReadError` for what is no sound"
         f = self.open()
         try: return math.ceil(f.frames*self.sr/f.samplerate)
         finally: f.close()
@@ -82,8 +83,9 @@ def get_clips(
         items = AudioPack(items) if (Path(items)/'index.npz').exists() else get_audio_files(items)
     elif isinstance(items, pd.DataFrame): items = [Path(path)/o for o in (items[fn_col] if fn_col in items.columns else items.iloc[:,fn_col])]
     elif isinstance(items, (str,os.PathLike,dict)): items = [items]
+    elif isinstance(items, np.ndarray) and items.dtype.kind in 'US': items = list(map(os.fsdecode, items.ravel()))
     elif isinstance(items, (np.ndarray,Tensor)) and items.ndim<3 and items.dtype!=object: items = [items]
-    res = L(Clip(o, sr, rate, i) for i,o in enumerate(items))
+    res = L(o if isinstance(o, Clip) else Clip(o, sr, rate, i) for i,o in enumerate(items))
     if not res: raise ValueError('no items: give at least one audio file, array or folder')
     return res
 
@@ -115,10 +117,14 @@ class _Keep:
     def __call__(self): return np.concatenate(self.kept)
 
 # %% ../nbs/30_embed.ipynb #c1a00008
+def _starts(clip, front, hop, max_s):
+    "First samples of the windows of a clip"
+    return front.starts(clip.n if max_s is None else min(clip.n, max(1, round(max_s*front.sr))), hop)
+
 def _plan(clips, front, hop, max_s, errors, n_workers):
     "First samples of the windows of each clip; None for one that cannot be opened"
     def starts(c):
-        try: return front.starts(c.n if max_s is None else min(c.n, max(1, round(max_s*front.sr))), hop)
+        try: return _starts(c, front, hop, max_s)
         except AudioReadError as e:
             if errors=='raise': raise
             return e
@@ -222,13 +228,17 @@ def _player(fn, start, seconds):
     except (AudioReadError, TypeError): return ''
     return AudioTensor(torch.from_numpy(w)[None]).player
 
+def _readable(df):
+    "A table whose names that are not UTF-8 are escaped, to be shown or written"
+    return df.assign(**{c:[_shown(o) if isinstance(o, str) else o for o in df[c]] for c in df if df[c].dtype==object})
+
 class Sounds(pd.DataFrame):
     "A table of places in recordings (columns file, start, seconds …) that shows players in a notebook"
     @property
     def _constructor(self): return Sounds
     def _short(self, n=None):
         "The first rows, files by folder and name"
-        t = pd.DataFrame(self.head(n) if n else self)
+        t = _readable(pd.DataFrame(self.head(n) if n else self))
         return t.assign(file=['/'.join(Path(str(f)).parts[-2:]) for f in t.file]) if 'file' in t else t
     def __repr__(self): return repr(self._short())
     def _repr_html_(self):

@@ -233,7 +233,7 @@ def save_pretrained(self:AudioEncoder,
                front=self.front.cfg, checksum=crc)
     write_whole(path/'config.json', json.dumps(cfg, indent=1))          # from here on it is the new encoder
     os.replace(own, path/'model.safetensors')
-    for f in path.glob('model-*.safetensors'): f.unlink()               # of writers that were killed
+    remove_own(path, r'model-([0-9a-f]{8}|new)\.safetensors')           # of writers that were killed
     return path
 
 def shipped(

@@ -236,7 +236,7 @@ def _collection(path, files, labels):
     "Files, their names relative to `path`, and labels if there are any"
     files = get_audio_files(path) if files is None else L(files).map(Path)
     if not files: raise ValueError('files is empty: give at least one audio file')
-    labels = labels if labels is None or is_listy(labels) else [labels(f) for f in files]
+    if labels is not None: labels = [labels(f) for f in files] if callable(labels) else [None if pd.isna(l) is True else l for l in labels]
     if labels is not None and len(labels)!=len(files):
         raise ValueError(f'{len(files)} files but {len(labels)} labels: give one label each')
     return files,[Path(os.path.relpath(f, path)).as_posix() for f in files],labels
@@ -244,7 +244,7 @@ def _collection(path, files, labels):
 def _finish(dest, n):
     "Remove what isn't of the finished pack; say which of its `n` files were left out"
     pack = AudioPack(dest)
-    for f in set(dest.glob('audio-*'))-set(pack.shards): f.unlink()
+    remove_own(dest, r'audio-[0-9a-f]{8}-\d{3,}\.(i16|json)', pack.meta['shards'])
     if len(bad:=pack.skipped):
         warnings.warn(f'{len(bad)} of {n} files could not be read and are left out, e.g. {bad.file[0]}: '
                       f'{bad.reason[0]}; AudioPack({_shown(dest)!r}).skipped lists them')

@@ -10,15 +10,22 @@ from .audio import *
 from .files import *
 from .encoder import *
 from .embed import *
+from .embed import _readable,_starts
 from fastai.basics import *
 from safetensors.numpy import save as save_tensors, load_file
+from functools import reduce
 from zlib import crc32
 import json
 
 # %% ../nbs/33_search.ipynb #eba1024f
-def _stamp(fn):
-    try: s = os.stat(fn); return [s.st_size, s.st_mtime_ns]
+def _stamp(o):
+    "What tells that a file, or a clip of a pack, is as it was; None where nothing does"
+    if hasattr(o, 'pack'): return [int(o.pack.lengths[o.i]), int(o.pack.crcs[o.i])]
+    try: s = os.stat(o); return [s.st_size, s.st_mtime_ns]
     except (OSError, TypeError): return None
+
+def _name(o): return str(o.pack.path/str(o)) if hasattr(o, 'pack') else str(o)       # of two packs, a.wav is two clips
+_names = partial(pd.Series, dtype=object)                                             # as pandas keeps them where they are not UTF-8
 
 class SoundIndex:
     "Vectors of recordings, with the file and the second they belong to"
@@ -45,8 +52,8 @@ class SoundIndex:
     )->Sounds: # as of `table`
         "Where these vectors come from"
         sec = self.encoder.front.duration if self.level=='window' else None
-        t = Sounds(dict(file=[self.files[o] for o in self.of[i]], start=self.starts[i].astype(float), seconds=[sec]*len(i)))
-        return t.assign(label=[self.labels[o] for o in self.of[i]]) if any(o is not None for o in self.labels) else t
+        t = Sounds(dict(file=_names([self.files[o] for o in self.of[i]]), start=self.starts[i].astype(float), seconds=[sec]*len(i)))
+        return t.assign(label=_names([self.labels[o] for o in self.of[i]])) if any(o is not None for o in self.labels) else t
 
 @patch
 def add(self:SoundIndex,
@@ -55,33 +62,31 @@ def add(self:SoundIndex,
     errors:str='skip', # items that cannot be read: 'skip' with a warning, or 'raise'
     **kwargs         # to `embed`
 ):
-    "Embed what is new: files that are known and have not changed since are not read again"
+    "Embed what is new: files that are known and have not changed since are not read again, they only take a label that is given"
     clips = get_clips(items, self.encoder.front.sr, *[kwargs.get(k, d) for k,d in (('sr',None),('fn_col',0),('path','.'))])
-    labels = [None]*len(clips) if labels is None else list(labels) if is_listy(labels) else [labels(c.item) for c in clips]
+    labels = [None]*len(clips) if labels is None else [labels(c.item) for c in clips] if callable(labels) else [None if pd.isna(l) is True else l for l in labels]
     if len(labels)!=len(clips): raise ValueError(f'{len(clips)} items but {len(labels)} labels: give one label each')
-    new = [(c,l) for c,l in zip(clips, labels) if not c.is_file or self.stamps.get(c.name, 0)!=_stamp(c.item)]
-    if not new: return self
+    at = 1+max((int(f[5:]) for f in self.files if re.fullmatch(r'item \d+', f)), default=-1)     # arrays are counted on
+    given = {_name(c.item) if c.is_file else f'item {at+i}':(c,l) for i,(c,l) in enumerate(zip(clips, labels))}
+    stamps = {k:_stamp(c.item) for k,(c,_) in given.items() if c.is_file}
+    new = {k:c for k,(c,_) in given.items() if stamps.get(k) is None or stamps[k]!=self.stamps.get(k)}
+    labels = {**dict(zip(self.files, self.labels)), **{k:l for k,(_,l) in given.items() if l is not None}}
     kwargs = {k:v for k,v in kwargs.items() if k not in ('fn_col','path')}
-    vs = embed(self.encoder, [c.item for c,_ in new], self.level, self.hop, errors=errors, **kwargs)
-    self.remove([c.name for c,_ in new if c.name in self.stamps])
-    vs = [v[None] if self.level=='clip' else v for v in vs]
-    read = [(c,l,v) for (c,l),v in zip(new, vs) if len(v) and not np.isnan(v).any()]
-    n = len(self.files)
-    self.of = np.concatenate([self.of, *(np.full(len(v), n+i) for i,(*_,v) in enumerate(read))])
-    self.vectors = np.concatenate([self.vectors, *(v for *_,v in read)])
-    self.starts = np.concatenate([self.starts, *(self._starts(c, len(v)) for c,_,v in read)])
-    for i,(c,l,_) in enumerate(read, n):
-        self.files.append(c.name if c.is_file else f'item {i}'); self.labels.append(l)
-        self.stamps[self.files[-1]] = _stamp(c.item) if c.is_file else None
-    return self
-
-@patch
-def _starts(self:SoundIndex, c, n):
-    "Seconds at which the `n` windows of a clip begin"
+    try: vs = embed(self.encoder, list(new.values()), self.level, self.hop, errors=errors, **kwargs) if new else []
+    except AudioReadError as e:
+        if errors=='raise' or not len(self): raise
+        warnings.warn(f'none of {len(new)} new items could be read, the index stays as it is: {e}'); vs = []
+    vs = {k:v[None] if self.level=='clip' else v for k,v in zip(new, vs)}
+    vs = {k:v for k,v in vs.items() if len(v) and not np.isnan(v).any()}
+    if not vs: self.labels = [labels[f] for f in self.files]; return self
     front = self.encoder.front
-    at = np.arange(n)*(front.n_samples if self.hop is None else max(1, round(self.hop*front.sr)))/front.sr
-    if self.level=='window' and n>1: at[-1] = min(at[-1], (c.n-front.n_samples)/front.sr)        # the last is flush with the end
-    return at.astype(np.float32)
+    starts = [np.array(_starts(new[k], front, self.hop, kwargs.get('max_s')) if self.level=='window' else [0], np.float32)/front.sr for k in vs]
+    self.remove(list(vs))
+    n,files = len(self.files),[*self.files, *vs]
+    self.vectors,self.of,self.starts,self.files,self.labels,self.stamps = (                    # all or nothing, if it is stopped by hand
+        np.concatenate([self.vectors, *vs.values()]), np.concatenate([self.of, *(np.full(len(v), n+i) for i,v in enumerate(vs.values()))]),
+        np.concatenate([self.starts, *starts]), files, [labels.get(f) for f in files], {**self.stamps, **{k:stamps[k] for k in vs if stamps.get(k)}})
+    return self
 
 @patch
 def remove(self:SoundIndex,
@@ -92,9 +97,9 @@ def remove(self:SoundIndex,
     keep = np.array([f not in gone for f in self.files], bool)
     if keep.all(): return self
     rows,place = keep[self.of],keep.cumsum()-1
-    self.vectors,self.starts,self.of = self.vectors[rows],self.starts[rows],place[self.of[rows]]
-    self.files,self.labels = [f for f,k in zip(self.files, keep) if k],[l for l,k in zip(self.labels, keep) if k]
-    for f in gone: self.stamps.pop(f, None)
+    self.vectors,self.of,self.starts,self.files,self.labels,self.stamps = (
+        self.vectors[rows], place[self.of[rows]], self.starts[rows], [f for f,k in zip(self.files, keep) if k],
+        [l for l,k in zip(self.labels, keep) if k], {f:s for f,s in self.stamps.items() if f not in gone})
     return self
 
 @patch
@@ -127,7 +132,8 @@ def _unit(self:SoundIndex, v):
 @patch
 def _best(self:SoundIndex, q, k, per_file, ok):
     "Rows nearest to any of the vectors `q` among those that are `ok`"
-    score = (self._standard()[2]@self._unit(np.atleast_2d(q)).T).max(1)
+    z,u = self._standard()[2],self._unit(np.atleast_2d(q))
+    score = reduce(np.maximum, ((z@u[i:i+64].T).max(1) for i in range(0, len(u), 64)))          # a long question in pieces
     rows = np.argsort(-score, kind='stable'); rows = rows[ok[rows]]
     if per_file: rows = rows[np.sort(np.unique(self.of[rows], return_index=True)[1])]
     t = self.rows(rows[:k])
@@ -144,7 +150,7 @@ def search(self:SoundIndex,
     "The recordings that sound most like `sound`: most like any of its windows"
     if not len(self): raise ValueError('this index is empty: add recordings first')
     q = embed(self.encoder, [sound], level=self.level, sr=sr)[0]                        # a row each window, or one
-    own = str(sound) if isinstance(sound, (str,os.PathLike)) else None                # not itself
+    own = _name(sound) if isinstance(sound, (str,os.PathLike)) else None              # not itself
     return self._best(q, k, per_file, np.array([f!=own for f in self.files])[self.of])
 
 @patch
@@ -173,7 +179,7 @@ def save(self:SoundIndex,
     labels = [l if l is None else str(l) for l in self.labels]
     meta = dict(format=1, level=self.level, hop=self.hop, vectors=name, files=self.files, labels=labels, stamps=self.stamps)
     write_whole(path/'index.json', json.dumps(meta, indent=0).encode())
-    for f in path.glob('vectors-*'): f.name==name or f.unlink()
+    remove_own(path, r'vectors-[0-9a-f]{8}\.safetensors', [name])
     return path
 
 @patch(cls_method=True)
@@ -209,8 +215,8 @@ def to_csv(self:SoundIndex,
     fn,        # where to write
     **kwargs   # to pandas' `to_csv`
 ):
-    "Write `to_frame`"
-    self.to_frame().to_csv(fn, index=False, **kwargs); return Path(fn)
+    "Write `to_frame`; of names that are not UTF-8, what is not is escaped"
+    _readable(self.to_frame()).to_csv(fn, index=False, **kwargs); return Path(fn)
 
 @patch
 def to_parquet(self:SoundIndex,
@@ -218,7 +224,7 @@ def to_parquet(self:SoundIndex,
     **kwargs   # to pandas' `to_parquet`
 ):
     "As `to_csv`, as Parquet; needs pyarrow or fastparquet"
-    self.to_frame().to_parquet(fn, index=False, **kwargs); return Path(fn)
+    _readable(self.to_frame()).to_parquet(fn, index=False, **kwargs); return Path(fn)
 
 # %% ../nbs/33_search.ipynb #f93677d3
 def _by_file(index): return np.add.reduceat(index.vectors, np.unique(index.of, return_index=True)[1])/np.bincount(index.of)[:,None]
@@ -253,6 +259,6 @@ def clusters(self:SoundIndex,
     z = self._unit(_by_file(self))
     km = KMeans(k, n_init=3, random_state=seed).fit(z)
     far = np.linalg.norm(z-km.cluster_centers_[km.labels_], axis=1)
-    t = Sounds(dict(file=self.files, start=0., seconds=self.encoder.front.duration, cluster=km.labels_, distance=far))
-    if any(o is not None for o in self.labels): t['label'] = self.labels
+    t = Sounds(dict(file=_names(self.files), start=0., seconds=self.encoder.front.duration, cluster=km.labels_, distance=far))
+    if any(o is not None for o in self.labels): t['label'] = _names(self.labels)
     return t.sort_values(['cluster','distance'], ignore_index=True)

@@ -85,7 +85,7 @@ def shard_folder(
     whys = parallel(_write_shard, jobs, n_workers=ifnone(n_workers, defaults.cpus), threadpool=True, progress=len(jobs)>1)
     d = _index_of(jobs, whys, dict(zip(files, names)), sig=sig)
     write_whole(index, json.dumps(d, indent=1))
-    for f in {*dest.glob('shard-*')}-{dest/o['file'] for o in d['shards']}: f.unlink()
+    remove_own(dest, r'shard-[0-9a-f]{8}-\d{5,}\.(tar|json)', [o['file'] for o in d['shards']])
     if bad := d['skipped']:
         warnings.warn(f'{len(bad)} of {len(files)} files could not be read and are left out, e.g. {bad[0][0]}: {bad[0][1]}; {index} lists them')
     return index
@@ -197,6 +197,8 @@ def windows(self:ShardClips,
 ): # (windows, and label if labels are wanted); None for what cannot be read
     "Decode a clip, as `ReadAudio` does with files"
     r = self.read
+    if self.cat is not None and label is None and not isinstance(clip, AudioReadError):
+        clip = AudioReadError(str(clip), 'has no label', 'put a .cls beside it in the shard, or train with labels=False')
     try:
         if isinstance(clip, AudioReadError):
             if r.skip: r.skipped(clip)
@@ -298,7 +300,16 @@ def create_batches(self:ShardDL, samps):
 # %% ../nbs/22_shards.ipynb #64851ba4
 @patch
 def __iter__(self:ShardDL):
-    try: yield from TfmdDL.__iter__(self)
+    "Batches; where they lie in the line goes into what `get_idxs` gave: `learn.get_preds` brings answers in order by it"
+    places,nw = self.get_idxs(),max(1, self.fake_l.num_workers)
+    places.clear()
+    q,r = divmod(len(self), nw)
+    try:
+        for i,b in enumerate(TfmdDL.__iter__(self)):
+            k,w = divmod(i, nw)                                   # the k-th batch of worker w
+            at = (w*q+min(w, r)+k)*self.bs
+            places.extend(range(at, at+find_bs(b)))
+            yield b
     finally: self.tell()
 
 @patch

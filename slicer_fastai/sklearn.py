@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 class SoundEmbedder(TransformerMixin, BaseEstimator):
     "Sounds → embeddings, as a transformer of scikit-learn"
     def __init__(self,
-        encoder='slicer-small', # an `AudioEncoder`, or what `AudioEncoder.from_pretrained` takes: a folder, a name
+        encoder='slicer-small', # an `AudioEncoder`, or what `AudioEncoder.from_pretrained` takes: a folder, a name; that one goes to fastai's `default_device()`
         sr:int=None,            # sample rate of arrays, hertz
         max_s:float=None,       # seconds of each sound, from its start; default: all
         bs:int=32,              # windows at a time
@@ -27,7 +27,7 @@ class SoundEmbedder(TransformerMixin, BaseEstimator):
     ):
         "Read the encoder, if it is given by name"
         if hasattr(X, 'toarray'): raise TypeError('X is sparse, sounds are not: give X.toarray()')
-        e = AudioEncoder.from_pretrained(self.encoder) if isinstance(self.encoder, (str,Path)) else self.encoder
+        e = AudioEncoder.from_pretrained(self.encoder).to(default_device()) if isinstance(self.encoder, (str,Path)) else self.encoder
         if not hasattr(e, 'num_features'):
             raise TypeError(f'encoder: {type(e).__name__} is neither an AudioEncoder nor the name of one')
         self.encoder_,self.n_features_out_ = e,e.num_features
@@ -38,7 +38,7 @@ class SoundEmbedder(TransformerMixin, BaseEstimator):
     )->np.ndarray: # (n, num_features) float32
         "One vector a sound"
         if not hasattr(self, 'encoder_'): self.fit(X)
-        if isinstance(X, np.ndarray) and X.ndim==2 and X.dtype!=object: X = list(X)   # rows are sounds, not channels of one
+        if isinstance(X, np.ndarray) and X.ndim==2 and X.dtype.kind not in 'OUS': X = list(X)   # rows are sounds, not channels of one
         return embed(self.encoder_, X, sr=self.sr, max_s=self.max_s, bs=self.bs, progress=False)
 
     def get_feature_names_out(self, input_features=None):

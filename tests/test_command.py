@@ -96,3 +96,55 @@ def test_pretrain_is_handed_on(monkeypatch):
     monkeypatch.setitem(c._commands, 'pretrain', (pretrain, ['path'], ''))
     with pytest.raises(SystemExit) as e: slicer(['pretrain', 'rec', '--epochs', 7])
     assert e.value.code==130 and seen==dict(path=Path('rec'), epochs=7, cli=True)
+
+def test_an_index_keeps_its_settings(files, enc, tmp_path):
+    "Its own encoder, level and hop where none is given; an error where they differ"
+    made,more = partial(slicer_embed, files[:2], encoder=enc, level='clip', out=tmp_path/'i'),partial(slicer_embed, files[2:3], out=tmp_path/'i')
+    made(); assert more().files[0]==3 and more(encoder=enc, level='clip').files[0]==3
+    for kw in (dict(encoder='slicer-small'), dict(level='window'), dict(hop=.5)):
+        with pytest.raises(CliError, match=f'--{first(kw)}.*another folder'): more(**kw)
+
+def test_runs_on_the_device(enc, files, tmp_path, monkeypatch):
+    import slicer_fastai.command as C
+    AudioEncoder.from_pretrained(enc/'encoder').index(files[:1]).save(tmp_path/'i')
+    monkeypatch.setattr(C, 'default_device', lambda: torch.device('meta'))
+    for e in (C._encoder(enc), C._saved_index(tmp_path/'i').encoder): assert next(e.parameters()).is_meta
+    seen = []; monkeypatch.setattr(torch.cuda, 'is_available', lambda: True); monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    monkeypatch.setattr(torch.cuda, 'set_device', seen.append); monkeypatch.setenv('LOCAL_RANK', '3')
+    C._encoder(enc); assert seen==[1]
+
+def test_a_table_is_asked_for_before_the_work(some, enc, tmp_path, monkeypatch, capsys):
+    import slicer_fastai.command as C
+    with monkeypatch.context() as m:
+        m.setattr(C, '_encoder', lambda name: 1/0)
+        for args in (['embed', some], ['search', some, some], ['probe', some]): assert slicer([*args, '--out', tmp_path/'x.xls'])==1
+        m.setattr(C, 'find_spec', lambda name: None)
+        for args in ([], ['--parts', 2]): assert slicer(['embed', some, '--out', tmp_path/'x.parquet', *args])==1
+    assert 'Traceback' not in capsys.readouterr().err
+    (tmp_path/'v.csv').write_text('old'); monkeypatch.setitem(C._writers, '.csv', lambda df, fn: Path(fn).write_text('half') and 1/0)
+    with pytest.raises(ZeroDivisionError): write_table(pd.DataFrame(), tmp_path/'v.csv')
+    assert (tmp_path/'v.csv').read_text()=='old'
+
+def test_names_that_are_not_utf8(some, enc, tmp_path, capsys):
+    try: os.rename(get_audio_files(some)[0], os.path.join(os.fsencode(some), b'caf\xe9.flac'))
+    except OSError: pytest.skip('a file system that wants UTF-8')
+    (some/'broken.wav').unlink()
+    for o in ('o.csv','o.json','o.parquet'): assert slicer(['embed', some, '--encoder', enc, '--level', 'clip', '--out', tmp_path/o])==0
+    assert pd.read_csv(tmp_path/'o.csv').file.str.contains(r'caf\\xe9').sum()==1
+    assert slicer(['search', some, get_audio_files(some)[-1], '--encoder', enc, '--k', 99])==0 and r'caf\xe9' in capsys.readouterr().out
+    assert len(find_tasks(some))==1
+
+def test_search_by_label_in_a_folder(some, enc):
+    (some/'broken.wav').unlink(); label = get_audio_files(some)[0].parent.name
+    assert label in slicer_search(some, label=label, k=9, encoder=enc).label.tolist()
+
+def test_what_makes_no_task(files, enc, tmp_path, capsys):
+    "No test part, two tables of one name, a damaged encoder: a line each; rows without a group are split one by one"
+    df = pd.DataFrame(dict(path=files[:12], label=files[:12].map(parent_label), split=['train','valid']*6))
+    for d in ('a','b'): (tmp_path/d).mkdir(); df.to_csv(tmp_path/d/'t.csv', index=False)
+    for args,say in (([tmp_path/'a'],'no clips to test'), ([tmp_path/'a',tmp_path/'b'],'two tasks t')):
+        assert slicer(['probe', *args, '--encoder', enc])==1 and say in capsys.readouterr().err
+    e = shutil.copytree(enc, tmp_path/'e'); w = e/'encoder'/'model.safetensors'; b = bytearray(w.read_bytes()); b[-1] ^= 1; w.write_bytes(b)
+    assert slicer(['probe', tmp_path/'a', '--encoder', e])==1 and 'checksum' in capsys.readouterr().err
+    df.drop(columns='split').assign(group=['g']*4+[None]*8).to_csv(tmp_path/'a'/'t.csv', index=False)
+    t = find_tasks(tmp_path/'a')['t']; assert (t.split=='test').tolist()==[False]*7+[True]+[False]*3+[True]

@@ -133,11 +133,60 @@ def test_only_what_is_new_is_embedded(enc, files, tmp_path, monkeypatch):
     import slicer_fastai.search as s
     real = s.embed; monkeypatch.setattr(s, 'embed', lambda e, items, *a, **k: seen.extend(items) or real(e, items, *a, **k))
     ix.add(tmp_path); assert not seen
-    shutil.copy(files[6], tmp_path/'new.wav'); ix.add(tmp_path); assert [o.name for o in seen]==['new.wav']
+    shutil.copy(files[6], tmp_path/'new.wav'); ix.add(tmp_path); assert [Path(o.name).name for o in seen]==['new.wav']
     (tmp_path/'bad.wav').write_text('x')
     with pytest.warns(UserWarning, match='bad.wav'):
         shutil.copy(files[7], tmp_path/'new2.wav'); ix.add(tmp_path)
     assert len(ix.files)==7 and set(ix.of)==set(range(7))
+
+def test_index_of_many_calls(enc, files, tmp_path):
+    "Arrays are counted on, files are known by path, each once; labels given later are taken, those known stay; of two packs both clips"
+    x = read_window(files[0], None); d = dict(array=x, sampling_rate=16000)
+    ix = enc.index([d, x], sr=16000, level='clip').add([d]).add(files[0]).add(files[:1])
+    assert ix.files==['item 0','item 1','item 2',str(files[0])] and [*ix.stamps]==[str(files[0])]
+    ix.add([files[1], files[1], files[0]], labels=np.array(['a','a','b'])); assert ix.files[4:]==[str(files[1])] and ix.labels[3:]==['b','a']
+    ix.add(files[:2], labels=pd.Series([None,'c'])); assert ix.labels[3:]==['b','c']
+    for i in (0,1): (tmp_path/f'{i}').mkdir(); sf.write(tmp_path/f'{i}/a.wav', x*(i+1)/4, 16000); pack_audio(tmp_path/f'{i}', tmp_path/f'p{i}', labels=np.array(['z']))
+    packs = [AudioPack(tmp_path/f'p{i}') for i in (0,1)]
+    for _ in 'ab':
+        for o in packs: ix.add(o)
+    assert ix.files[5:]==[str(o.path/'a.wav') for o in packs]
+    assert ix.search(packs[0][0], k=9).file.tolist().count(ix.files[5])==0
+
+def test_an_index_stays_whole(enc, files, tmp_path, monkeypatch):
+    "Broken files again and again, a stop by hand: what it held it holds; where the windows lie is known though a file has gone"
+    for f in files[:2]: shutil.copy(f, tmp_path)
+    (tmp_path/'bad.wav').write_text('x')
+    with pytest.warns(UserWarning, match='bad.wav'): ix = enc.index(tmp_path)
+    before = ix.table
+    for _ in 'ab':
+        with pytest.warns(UserWarning, match='none of 1 .*bad.wav'): ix.add(tmp_path, labels=parent_label)
+        assert ix.table.drop(columns='label').equals(before)
+    with pytest.raises(AudioReadError): enc.index(tmp_path/'bad.wav')
+    import slicer_fastai.search as s
+    real,new = s.embed,tmp_path/'new.wav'
+    sf.write(new, np.random.default_rng(0).normal(size=80000)*.1, 16000)
+    def stop(*args, **kwargs): raise KeyboardInterrupt
+    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt): m.setattr(s, '_starts', stop); ix.add(new)
+    assert len(ix.files)==2 and len(ix.of)==len(ix.vectors)==len(ix.starts)==len(before)
+    def gone(*args, **kwargs): res = real(*args, **kwargs); new.unlink(); return res
+    monkeypatch.setattr(s, 'embed', gone)
+    assert np.allclose(ix.add(new, max_s=1.5).starts[ix.of==2], [0,.55]) and ix.files[2]==str(new)
+
+def test_a_long_question_in_pieces(index):
+    q = np.random.default_rng(0).normal(size=(150,index.vectors.shape[1])).astype(np.float32); q[140] = index.vectors[-1]
+    r = index._best(q, 3, False, np.ones(len(index), bool))
+    close(r.score, np.sort((index._standard()[2]@index._unit(q).T).max(1))[::-1][:3]); assert r.file[0]==index.files[-1] and r.score[0]>.999
+
+def test_arrays_of_names(enc, files): close(enc.embed(np.array(list(map(str, files[:2])))), enc.embed(files[:2]))
+
+def test_index_of_names_that_are_not_utf8(enc, files, tmp_path):
+    bad = os.path.join(os.fsencode(tmp_path), b'caf\xe9.flac')
+    try: shutil.copy(files[0], bad)
+    except OSError: pytest.skip('a file system that wants UTF-8')
+    shutil.copy(files[1], tmp_path); ix = SoundIndex.load(enc.index(tmp_path, labels=str).save(tmp_path/'i'))
+    assert os.fsencode(ix.search(tmp_path/files[1].name, k=1).file[0])==bad
+    for o in (repr(ix.table), ix.table._repr_html_(), str(pd.read_csv(ix.to_csv(tmp_path/'t.csv')).file.tolist())): assert 'caf' in o and o.encode()
 
 def test_index_saved(index, tmp_path, files):
     back = SoundIndex.load(index.save(tmp_path/'i'))

@@ -56,6 +56,17 @@ def test_full_disk_while_writing(learn, name):
     assert fn.parent.name in str(e.value) and fn.read_bytes()==old and not list(fn.parent.glob('*.tmp'))
     assert learn.dls.train_ds and learn.opt is not None
 
+@pytest.mark.parametrize('write', [
+    lambda d: shard_folder(d, d, force=True), lambda d: pack_audio(d, d, force=True), lambda d: AudioEncoder(**encoder_kw).save_pretrained(d),
+    lambda d: AudioEncoder(**encoder_kw).index(d).save(d)], ids=['shards','pack','encoder','index'])
+def test_files_of_others_stay(folder, write):
+    "Written into a folder with recordings, shards and vectors of one's own, twice: what is of the first time goes, nothing else"
+    d = folder(3); os.rename(d/'00.wav', d/'audio-001.wav')
+    for o in ('shard-000000.tar','vectors-2024.parquet','audio-1.i16.tmp','model-00001-of-00002.safetensors'): (d/o).write_text('mine')
+    before = set(d.iterdir()); write(d); one = set(d.iterdir())
+    sf.write(d/'01.wav', np.ones(20000)*.25, 16000); write(d); two = set(d.iterdir())
+    assert before<=one and before<=two and len(one)==len(two)
+
 @pytest.mark.parametrize('at', [1,2,3])
 def test_encoder_is_the_old_or_the_new(learn, tmp_path, at):
     "Killed at any of the three renames: the folder loads, all of it old or all of it new"

@@ -59,7 +59,7 @@ def test_interrupted_packing_goes_on(mixed, tmp_path, monkeypatch, P):
         with pytest.raises(KeyboardInterrupt): pack_audio(mixed, d, n_workers=0)
         assert len(list(d.glob('*.i16')))==(at-1)//4 and not list(d.glob('*.tmp'))
         with pytest.raises(AudioReadError, match='interrupted'): AudioPack(d)
-        for f in ref.shards[(at-1)//4:]: (d/f'{f.name}.tmp').write_bytes(b'half a clip')
+        for f in ref.shards[(at-1)//4:]: (d/f'{f.name}.123.tmp').write_bytes(b'half a clip')
         calls.clear(); stop.at = -1
         p = pack_audio(mixed, d, n_workers=0)
         assert len(calls)==15-(at-1)//4*4

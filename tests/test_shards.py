@@ -91,6 +91,20 @@ def test_what_is_broken_is_named_and_counted_once(spoilt, told):
     with pytest.raises(AudioReadError, match='too many unreadable'): who(make(spoilt, max_bad=.05).train)
     with pytest.raises(AudioReadError, match='.flac|clip'): who(make(spoilt, skip=False).train)
 
+def test_clips_without_a_label_are_left_out(files, tmp_path, told):
+    fs = list(files[:12])
+    index = shard_folder(fs[0].parents[1], tmp_path/'s', files=fs, labels=np.array([None if i in (3,7) else str(i) for i in range(12)], object))
+    assert len(sum(who(make(index, bs=2, valid_pct=.2, max_bad=1).train), []))==10 and 'has no label' in told('could not be read')[0]
+
+@pytest.mark.parametrize('num_workers', [0,2])
+def test_predictions_in_order(index, tiny, spoilt, num_workers):
+    "Of all clips that can be read, as they lie in the shards, whichever worker read them"
+    for ix,n in ((index,14), (spoilt,12)):
+        dls = make(ix, bs=2, num_workers=num_workers, valid_pct=.4, max_bad=1); learn = Learner(dls, nn.Sequential(nn.Flatten(), nn.LazyLinear(36)), CrossEntropyLossFlat())
+        want = [dls.vocab.o2i[l] for u,a,b in dls.valid_ds.pieces for o,l in members(u, a, b) if not isinstance(o, AudioReadError)]
+        p,y = quiet(learn, learn.get_preds)
+        assert len(p)==n and y.tolist()==[o for o in want if o in y]
+
 @pytest.mark.skipif(not shutil.which('curl'), reason='webdataset fetches what lies behind a URL by curl')
 def test_behind_a_url(index, tmp_path):
     "The same batches from a server as from the disk; a shard that it has not is named"

@@ -34,3 +34,10 @@ def test_grid_search_with_an_encoder_by_name(files, tmp_path, enc):
     s = GridSearchCV(pipe, {'soundembedder__max_s':[.5,1.]}, cv=2, error_score='raise').fit(fs, y)
     close(s.best_estimator_[0].transform(fs[:3]), enc.embed(fs[:3], max_s=s.best_params_['soundembedder__max_s']))
     assert s.best_estimator_[0].encoder==str(folder)
+
+def test_names_in_an_array_and_the_device(files, tmp_path, enc, monkeypatch):
+    import slicer_fastai.sklearn as S
+    x = np.array(list(map(str, files[:2])))
+    for o in (x, x[:,None], x.astype(object)): close(SoundEmbedder(enc).fit_transform(o), enc.embed(files[:2]))
+    monkeypatch.setattr(S, 'default_device', lambda: torch.device('meta'))
+    assert next(SoundEmbedder(enc.save_pretrained(tmp_path/'e')).fit(x).encoder_.parameters()).is_meta
