@@ -96,3 +96,20 @@ def test_pretrain_is_handed_on(monkeypatch):
     monkeypatch.setitem(c._commands, 'pretrain', (pretrain, ['path'], ''))
     with pytest.raises(SystemExit) as e: slicer(['pretrain', 'rec', '--epochs', 7])
     assert e.value.code==130 and seen==dict(path=Path('rec'), epochs=7, cli=True)
+
+def test_a_report_written_anew_tells_of_the_run(tiny, folder, tmp_path):
+    "An exported learner has no clips: the figures are those of report.json; what is broken is left out; always the same recordings"
+    from slicer_fastai.command import _recordings
+    l,run = tiny(),tmp_path/'run'; run.mkdir()
+    with l.no_bar(), l.no_logging(): l.fit(1, cbs=Health())
+    l.path = run; l.export('learner.pkl')
+    (run/'report.json').write_text(json.dumps(dict(clips=3300, valid_clips=30, seconds=7)))
+    d = folder(6); (d/'bad.wav').write_text('x')
+    with pytest.warns(UserWarning, match='1 of 7 recordings cannot be read and are left out'): slicer_report([run], d)
+    text = (run/'report.html').read_text()
+    for o in ('audiontt on 3,300 clips','3,300 clips to train on, 30 to validate','3,300 clips were seen','<td>7 s</td>'): assert o in text
+    assert 'class="lacks"' not in text and len(re.findall('<circle', text))==6
+    (d/'bad.wav').unlink(); assert len(_recordings(d, 4))==4 and _recordings(d, 4)==_recordings(d, 4)
+    def broken(r): raise AudioReadError('a.wav', 'is torn', 'leave it out')
+    from slicer_fastai.report import _section
+    assert 'class="lacks">a.wav' in _section(None, 'Map', '', broken)
