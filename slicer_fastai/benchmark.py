@@ -10,7 +10,7 @@ from .files import *
 from .encoder import *
 from .embed import *
 from .evaluate import *
-from .evaluate import _joined
+from .evaluate import _joined,_split_of
 from .tasks import *
 from .tasks import tasks as known_tasks
 from fastai.basics import *
@@ -38,9 +38,11 @@ class TaskResult(ProbeResult):
         return tuple(o+d for o in super().interval(level))
 
     def minus(self, other, level=.95):
-        "Difference, with its paired interval; without one where only figures are known"
-        if len(self.y) and len(self.y)==len(other.y): return super().minus(other, level)
-        return float(self)-float(other),math.nan,math.nan
+        "Difference of the figures, with its paired interval around it; without one where only figures are known"
+        d = float(self)-float(other)
+        if not len(self.y) or len(self.y)!=len(other.y): return d,math.nan,math.nan
+        pooled,lo,hi = super().minus(other, level)
+        return d,lo+d-pooled,hi+d-pooled
 
 # %% ../nbs/39_benchmark.ipynb #f0589ba8
 @patch
@@ -138,7 +140,7 @@ def _named(tasks, root):
             res[k] = dict(facts, clips_in_full=t.clips),t.splits(Path(root)/t.folder)
         elif isinstance(t, (dict,pd.DataFrame,Path)) or str(t).endswith('.csv'):
             facts = dict(title=k, kind='own', seconds=None, metric='accuracy', split='its own', lape=False, clips_in_full=0)
-            p = t if isinstance(t, dict) else read_task(t)
+            p = _split_of(k, t if isinstance(t, dict) else read_task(t))
             res[k] = facts,[p] if 'train' in p else [dict(train=_joined([p[o] for o in p if o!=f]), test=p[f]) for f in p]
         else: known_tasks[t]                                                  # says which there are
         if gone := [f for p in res[k][1] for o in p.values() for f in o[0] if isinstance(f, Path) and not f.exists()]:

@@ -12,6 +12,7 @@ from .script import *
 from .embed import _readable
 from .files import *
 from .shards import this_process
+from .audio import _shown
 from fastai.basics import *
 from fastcore.script import CliError, anno_parser, set_ctx, _cli_func
 from contextlib import redirect_stdout, nullcontext
@@ -238,17 +239,23 @@ def slicer_probe(
     return write_table(_scores(compare_encoders(encs, tasks, baseline=not alone, untrained=not alone, progress=_progress())), out)
 
 # %% ../nbs/61_command.ipynb #78eb5002
+def _some_that_sound(path, n=250):
+    "Up to `n` audio files of a folder, always the same, that can be read"
+    fs = get_audio_files(path); fs = fs[np.sort(np.random.default_rng(42).permutation(len(fs))[:n]).tolist()]
+    if len(bad := verify_audio(fs)): warnings.warn(f'{len(bad)} of {len(fs)} recordings cannot be read and are left out, e.g. {bad.file[0]}: {bad.reason[0]}')
+    return L(fs).filter(lambda f: _shown(f) not in set(bad.file))
+
 def slicer_report(
     runs:Annotated[Path, "folders of `slicer pretrain`", dict(nargs='+')],
-    recordings:Path=None,  # a folder: write report.html of each run anew, with these sounds
+    recordings:Path=None,  # a folder: write report.html of each run anew, with these sounds, at most 250
     out:Path=None,         # write the table: .csv, .parquet or .json
 )->pd.DataFrame: # a row a run
     "Runs side by side: settings, losses, what was gained"
-    rows = []
+    rows,files = [],None if recordings is None else _some_that_sound(recordings)
     for run in map(Path, L(runs)):
         if not (run/'report.json').exists(): raise CliError(f'{run} holds no report.json: give a folder that `slicer pretrain` wrote')
-        rows.append(dict(run=str(run), **json.loads((run/'report.json').read_text())))
-        if recordings is not None: load_learner(run/'learner.pkl').report(run/'report.html', files=get_audio_files(recordings))
+        r = json.loads((run/'report.json').read_text()); rows.append(dict(run=str(run), **r))
+        if files: load_learner(run/'learner.pkl').report(run/'report.html', files=files, sizes=(r['clips'],r['valid_clips']), notes=dict(time=f'{r["seconds"]} s'))
     return write_table(pd.DataFrame(rows), out)
 
 # %% ../nbs/61_command.ipynb #b18ea30a

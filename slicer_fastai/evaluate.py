@@ -59,16 +59,18 @@ class ProbeResult(float):
 @patch(as_prop=True)
 def confusion(self:ProbeResult)->pd.DataFrame: # rows: true label, columns: answers
     "How often each label was taken for which"
-    v = self.vocab
-    return pd.DataFrame([[int(((self.y==a)&(self.pred==b)).sum()) for b in v] for a in v], index=v, columns=v)
+    v,i = np.unique(np.concatenate([self.y, self.pred]), return_inverse=True); n = len(self.y)
+    c = np.zeros((len(v),len(v)), int); np.add.at(c, (i[:n],i[n:]), 1)
+    return pd.DataFrame(c, index=v, columns=v)
 
 @patch(as_prop=True)
 def per_class(self:ProbeResult)->pd.DataFrame: # clips, recall, precision, F1, and what it is most often taken for
     "How well each label that the test clips have was recognised"
-    c = self.confusion; c = c.loc[[o for o in c.index if c.loc[o].sum()]]
-    hit = pd.Series({o:c.loc[o,o] for o in c.index}); n,said = c.sum(1),pd.Series({o:int((self.pred==o).sum()) for o in c.index})
-    wrong = lambda o: (lambda r: r.idxmax() if r.max() else '')(c.loc[o].drop(o)) if c.shape[1]>1 else ''
-    return pd.DataFrame(dict(clips=n, recall=hit/n, precision=(hit/said.clip(lower=1)), f1=2*hit/(n+said), taken_for={o:wrong(o) for o in c.index}))
+    df = self.confusion; c,v = df.to_numpy(),df.index
+    n,said,hit,wrong = c.sum(1),c.sum(0),c.diagonal(),c-np.diag(c.diagonal())
+    taken = [v[j] if w[j] else '' for w,j in zip(wrong, wrong.argmax(1))]
+    res = dict(clips=n, recall=hit/n.clip(1), precision=hit/said.clip(1), f1=2*hit/(n+said), taken_for=taken)
+    return pd.DataFrame(res, index=v)[n>0]
 
 @patch
 def plot(self:ProbeResult,
@@ -158,7 +160,26 @@ def mean_ap(
 
 # %% ../nbs/31_evaluate.ipynb #262ed793
 def _emb(encoder, items, **kwargs): return items if isinstance(items, np.ndarray) and items.ndim==2 else embed(encoder, items, **kwargs)
-def _set(encoder, o, **kwargs): return _emb(encoder, o[0], **kwargs),np.asarray(o[1]),(np.asarray(o[2]) if len(o)>2 and o[2] is not None else None)
+
+def _told(ok): # name of a set → which of its clips have a finite embedding
+    "Warn of clips without one"
+    if gone := [k for k,o in ok.items() if not o.any()]: raise ValueError(f'{gone[0]}: none of {len(ok[gone[0]])} clips has a finite embedding')
+    lost = ', '.join(f'{(~o).sum()} of {len(o)} in {k}' for k,o in ok.items() if not o.all())
+    if lost: warnings.warn(f'clips without a finite embedding are left out: {lost}')
+
+def _cut(o, ok):
+    "Of (items, labels, groups if there are any) the clips that are `ok`"
+    pick = lambda v: v if v is None else v[ok] if isinstance(v, np.ndarray) else [*itertools.compress(v, ok)]
+    return tuple(o) if ok.all() else tuple(map(pick, o))
+
+def _sets(encoder, train, test, valid=None, groups=None, **kwargs):
+    "(embeddings, labels, groups or None) of each set, without the clips that could not be read"
+    sets = {k:o for k,o in dict(train=train, test=test if groups is None else (*test[:2], groups), valid=valid).items() if o is not None}
+    emb = {id(o[0]):o[0] for o in sets.values()}; emb = {k:_emb(encoder, o, **kwargs) for k,o in emb.items()}
+    arr = lambda o: None if o is None else np.asarray(o)
+    sets = {k:(emb[id(o[0])], arr(o[1]), arr(o[2] if len(o)>2 else None)) for k,o in sets.items()}
+    _told(ok := {k:np.isfinite(o[0]).all(1) for k,o in sets.items()})
+    return [_cut(o, ok[k]) for k,o in sets.items()]
 
 def linear_probe(
     encoder:AudioEncoder,   # frozen; None where the items are embeddings already
@@ -170,11 +191,10 @@ def linear_probe(
     **kwargs                # to `embed`
 )->ProbeResult: # accuracy on `test`, a float, with all that the answers say; with labels as indicators (n, c) a `TagResult`
     "Accuracy of a ridge classifier (least squares on one-hot labels) on the standardised embeddings of the frozen encoder; `test` chooses nothing"
-    (x,y,g),(xt,yt,gt) = [_set(encoder, o, **kwargs) for o in (train,test)]
-    v = valid and (xt if valid[0] is test[0] else _emb(encoder, valid[0], **kwargs), valid[1])
-    r = Ridge(x, y, g, v, alphas)
-    if r.multi: return TagResult(yt, r.scores(xt), ifnone(groups, gt), alpha=r.alpha)
-    return ProbeResult(yt, r(xt), ifnone(groups, gt), alpha=r.alpha, scores=r.scores(xt))
+    (x,y,g),(xt,yt,gt),*v = _sets(encoder, train, test, valid, groups, **kwargs)
+    r = Ridge(x, y, g, first(v), alphas)
+    if r.multi: return TagResult(yt, r.scores(xt), gt, alpha=r.alpha)
+    return ProbeResult(yt, r(xt), gt, alpha=r.alpha, scores=r.scores(xt))
 
 class TagResult(float):
     "Mean average precision, 0…1, of a probe where a clip may have several labels"
@@ -211,9 +231,9 @@ def knn_probe(
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
-    (x,y,_),(xt,yt,g) = [_set(encoder, o, **kwargs) for o in (train,test)]
+    (x,y,_),(xt,yt,g) = _sets(encoder, train, test, None, groups, **kwargs)
     knn = make_pipeline(StandardScaler(), KNeighborsClassifier(min(k, len(x)), metric='cosine', weights='distance'))
-    return ProbeResult(yt, knn.fit(x, y).predict(xt), ifnone(groups, g), k=k)
+    return ProbeResult(yt, knn.fit(x, y).predict(xt), g, k=k)
 
 # %% ../nbs/31_evaluate.ipynb #e1a00012
 def draw_shots(
@@ -253,7 +273,7 @@ def few_shot(
     "Linear probes on few labels; what is embedded is embedded once"
     rows = []
     for name,e in (encoder if isinstance(encoder, dict) else {'encoder':encoder}).items():
-        (x,y,g),(xt,yt,_) = [_set(e, o, **kwargs) for o in (train,test)]
+        (x,y,g),(xt,yt,_) = _sets(e, train, test, **kwargs)
         for n,s in ((n,s) for n in shots for s in range(1 if n=='all' else seeds)):
             i = draw_shots(y, n, s)
             rows.append(dict(encoder=name, shots=n, seed=s, accuracy=float(linear_probe(None, (x[i],y[i],None if g is None else g[i]), (xt,yt)))))
@@ -320,13 +340,24 @@ class Comparison:
         ax.set_xticks(range(len(tasks)), tasks); ax.set(ylabel='accuracy'); ax.legend(fontsize=7)
         return ax
 
-def _judge(e, t, probe, **kwargs):
-    "The result of one encoder, function or `fit_test` on one task"
+def _split_of(name, t):
+    "A task, or what it lacks"
+    if len(t)>1 and ('train' in t)==('test' in t): return t
+    raise ValueError(f'task {name!r} has {", ".join(map(str, t))}: a split needs train and test; folds, two at least')
+
+def _judge(e, t, probe):
+    "The result of one encoder or function, by its embeddings, or of a `fit_test` on one task"
     own = hasattr(e, 'fit_test')
-    if not own: t = {k:(embed(e, o[0], **kwargs) if isinstance(e, AudioEncoder) else e(o[0]),*o[1:]) for k,o in t.items()}
     f = e.fit_test if own else partial(probe, None)
     if 'train' not in t: return _over_folds(lambda tr,te: f(_joined(tr), te), t)
     return f(t['train'], t['test'], **(dict(valid=t['valid']) if 'valid' in t and probe is linear_probe and not own else {}))
+
+def _judged(encoders, t, probe, **kwargs):
+    "name → result on one task; a clip that one cannot read is left out for all"
+    emb = lambda e,items: np.asarray(embed(e, items, **kwargs) if isinstance(e, AudioEncoder) else e(items))
+    z = {n:{k:emb(e, o[0]) for k,o in t.items()} for n,e in encoders.items() if not hasattr(e, 'fit_test')}
+    _told(ok := {k:np.all([np.ones(len(o[1]), bool), *(np.isfinite(s[k]).all(1) for s in z.values())], 0) for k,o in t.items()})
+    return {n:_judge(e, {k:_cut((z[n][k],*o[1:]) if n in z else o, ok[k]) for k,o in t.items()}, probe) for n,e in encoders.items()}
 
 def compare_encoders(
     encoders,            # one, or a dict of names and `AudioEncoder`s, functions items → embeddings (n, d), or what has a `fit_test`, see `Supervised`
@@ -342,5 +373,6 @@ def compare_encoders(
     if e and untrained: encoders['untrained'] = e.untrained()
     if e and baseline: encoders['mean + std of log-mels'] = log_mel_stats(e.front)
     read = lambda t: read_task(t) if isinstance(t, (str,Path,pd.DataFrame)) else t if isinstance(t, dict) else dict(zip(('train','test'), t))
-    tasks = {k:read(t) for k,t in tasks.items()}
-    return Comparison({n:{k:_judge(e, t, probe, **kwargs) for k,t in tasks.items()} for n,e in encoders.items()})
+    tasks = {k:_split_of(k, read(t)) for k,t in tasks.items()}
+    res = {k:_judged(encoders, t, probe, **kwargs) for k,t in tasks.items()}
+    return Comparison({n:{k:o[n] for k,o in res.items()} for n in encoders})

@@ -6,6 +6,7 @@
 __all__ = ['doctor', 'compare']
 
 # %% ../nbs/53_report.ipynb #45fb11ff
+from .audio import *
 from .files import *
 from .learner import *
 from .callback import *
@@ -90,7 +91,9 @@ def _table(rows):
 
 class _Run:
     "What the sections of a report share"
-    def __init__(self, learn, files=None, labels=None, max_n=250, seed=42): store_attr()
+    def __init__(self, learn, files=None, labels=None, max_n=250, seed=42, sizes=None):
+        store_attr()
+        self.sizes = ifnone(sizes, [len(o) for o in (learn.dls.train_ds,learn.dls.valid_ds)])
     @cached_property
     def clips(self): return _clips(self.learn.dls, self.max_n, self.seed) if self.files is None else L(self.files)
     @cached_property
@@ -99,7 +102,7 @@ class _Run:
     def log(self): return getattr(self.learn, 'health_log', None)
 
     @property
-    def clips_seen(self): return len(self.learn.dls.train_ds)*max(1, len(self.log or [0])-1)
+    def clips_seen(self): return self.sizes[0]*max(1, len(self.log or [0])-1)
 
     def seconds(self, n=1):
         "Seconds of each of `n` sounds: a window, less where all together would be more than 5 minutes"
@@ -108,7 +111,7 @@ class _Run:
 # %% ../nbs/53_report.ipynb #f5491609
 def _name(arch): return arch if isinstance(arch, str) else type(arch).__name__
 
-def _title(learn): return f'{_name(learn.encoder.arch)} on {len(learn.dls.train_ds):,} clips'
+def _title(run): return _name(run.learn.encoder.arch)+(f' on {n:,} clips' if (n := run.sizes[0]) else '')
 
 def _run_facts(run):
     "Epochs, learning rate, time: as far as recorder and log of health know"
@@ -132,9 +135,9 @@ def _settings(run):
     "Date, data, network, method, what the fit was, seed and versions"
     learn,m = run.learn,get_model(run.learn.model)
     enc,front,slicer = learn.encoder,learn.encoder.front,first(o for o in learn.cbs if isinstance(o, SLICER))
-    n = [f'{len(o):,}' for o in (learn.dls.train_ds,learn.dls.valid_ds)]
+    n = '{:,} clips to train on, {:,} to validate'.format(*run.sizes) if run.sizes[0] else 'not on record'
     return {'date':f'{datetime.now():%Y-%m-%d %H:%M}',
-        'data':f'{Path(learn.dls.path).resolve().name}: {n[0]} clips to train on, {n[1]} to validate',     # whose folder it is in is nobody's affair
+        'data':f'{Path(learn.dls.path).resolve().name}: {n}',     # whose folder it is in is nobody's affair
         'encoder':f'{_name(enc.arch)}, {sum(p.numel() for p in enc.parameters()):,} parameters, {enc.num_features} numbers a clip',
         'window':f'{front.duration:g} s at {front.sr} Hz, {front.n_mels} mel bands',
         'views':' → '.join(type(t).__name__ for t in m.views.tfms) or 'none', **_run_facts(run), 'batch':learn.dls.bs,
@@ -238,7 +241,7 @@ def _next(run):
     if not gains: says.append('cbs=KNNProbe(train, test) with a few labelled clips: only labels tell whether the encoder got better')
     if wide := [o for o in gains if o.lift==0]:
         says.append(f'more labelled clips: on {wide[0].n} a difference below {200*wide[0].se:.0f} points cannot be told')
-    if seen<10_000: says.append(f'a longer run: {seen:,} clips were seen, slicer_pretrain takes about 10,000')
+    if 0<seen<10_000: says.append(f'a longer run: {seen:,} clips were seen, slicer_pretrain takes about 10,000')
     if any(o.lift>0 for o in gains): says.append('use it: audio_learner(labelled_dls, learn.encoder).fine_tune(5), or learn.encoder.index(folder)')
     return says+['the same with another seed, and compare(this, that): one run is one draw']
 
@@ -277,7 +280,7 @@ def _slug(head): return head.lower().replace(' ', '-')
 def _section(run, head, how, f):
     "A section, or the sentence on what is missing for it"
     try: body = f(run)
-    except (ValueError,ImportError) as e: body = f'<p class="lacks">{html.escape(str(e))}</p>'
+    except (ValueError,ImportError,AudioReadError) as e: body = f'<p class="lacks">{html.escape(str(e))}</p>'
     return f'<section><h2 id="{_slug(head)}">{head}</h2><p class="how">{how}</p>{body}</section>'
 
 @patch
@@ -288,11 +291,12 @@ def report(self:SlicerLearner,
     files=None,         # audio files for map, clusters and neighbours; default: up to `max_n` clips of the data
     max_n:int=250,      # clips on the map, each with its sound
     notes:dict=None,    # more lines for the table of settings
+    sizes:tuple=None,   # numbers of clips it was trained on and validated with; default: its data's, of which an exported learner has none
     seed:int=42,        # of the choice of clips, views and map
 )->Path: # the page, at most 5 MB by default
     "Write a run as one self-contained page: verdict, settings, health, losses, views, k-mix, map, clusters, neighbours"
-    run = _Run(self, files, labels, max_n, seed)
-    title = str(ifnone(title, _title(self)))
+    run = _Run(self, files, labels, max_n, seed, sizes)
+    title = str(ifnone(title, _title(run)))
     with no_random(seed, reproducible=False):
         sections = ''.join(_section(run, *o) for o in _sections)
         facts = _record(run, title, notes)
@@ -338,7 +342,7 @@ def _read_run(
     o, # a learner, a report, or a folder that holds a report.html
 )->dict: # as `_record`
     "The figures of a run"
-    if not isinstance(o, (str,os.PathLike)): return _record(_Run(o), _title(o))
+    if not isinstance(o, (str,os.PathLike)): return _record(r := _Run(o), _title(r))
     fn = Path(o)/'report.html' if Path(o).is_dir() else Path(o)
     found = re.search(r'<script type="application/json" id="run">(.*?)</script>', fn.read_text('utf-8', errors='replace'), re.S)
     if not found: raise ValueError(f'{fn} holds no figures of a run: write it anew by learn.report()')

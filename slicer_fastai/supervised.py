@@ -15,6 +15,7 @@ from .perturb import *
 from .encoder import *
 from .data import *
 from .pack import *
+from .shards import *
 from .embed import *
 from .evaluate import *
 from fastai.basics import *
@@ -54,6 +55,7 @@ class _PackedWhole(PackedWindows):
 def _whole(dl, front):
     "The loader `dl`, its clips whole"
     ds = dl.dataset
+    if isinstance(ds, ShardClips): return dl                                 # windows: only those are cut out of shards
     if isinstance(ds, PackedWindows):
         return dl.new(dataset=_PackedWhole(ds.pack, ds.idxs, ReadWhole(ds.read, front), ds.split_idx, ds.cat))
     ds = copy(ds); ds.tls = L(copy(o) for o in ds.tls); ds.tls[0].tfms = pipe = copy(ds.tls[0].tfms)
@@ -96,10 +98,17 @@ class AudioClassifier(Module):
 def _read_by_us(dls):
     "Are the files read by `ReadAudio`? Another library's pipeline may give anything"
     ds = dls.train_ds
-    return isinstance(ds, PackedWindows) or any(isinstance(f, ReadAudio) for f in ds.tls[0].tfms.fs)
+    if isinstance(ds, PackedWindows): return not isinstance(ds, ShardClips)  # shards are read in their order, no sample of them
+    return any(isinstance(f, ReadAudio) for f in ds.tls[0].tfms.fs)
+
+def _readable(ds, i):
+    "Can item `i` of a set be read?"
+    try: return ds[i] is not None
+    except SkipItemException: return False
 
 def _clips_of(ds, idx):
     "Files or packed clips at places `idx` of a set"
+    if isinstance(ds, ShardClips): raise ValueError('clips in shards have no files to be shown: use loaders of files or of a pack')
     if isinstance(ds, PackedWindows): return [ds.pack[i] for i in ds.idxs[idx].tolist()]
     before = L(ds.tls[0].tfms.fs).filter(lambda f: not isinstance(f, (ReadAudio,ToTensor)))
     items = ds.items.iloc if hasattr(ds.items, 'iloc') else ds.items
@@ -192,12 +201,23 @@ class AudioLearner(WholeFiles, Learner):
         ds = self.dls.valid_ds
         return ds.cat.decode(y) if isinstance(ds, PackedWindows) else ds.tls[1].decode(y)
 
+    @delegates(Learner.get_preds)
+    def get_preds(self, ds_idx=1, dl=None, **kwargs):
+        "As fastai's; answers to the clips that can be read, in their order"
+        return super().get_preds(ds_idx, dl, **{'reorder':getattr(dl, 'shuffle', False), **kwargs})    # what is not shuffled is in order
+
+    def _heard(self, ds_idx, n):
+        "Places of the `n` clips of a set that were answered"
+        ds = self.dls.loaders[ds_idx].dataset
+        return np.arange(n) if n==len(ds) else np.array([i for i in range(len(ds)) if _readable(ds, i)])
+
     def result(self,
         ds_idx:int=1,  # 1: validation set
         groups=None,   # of its clips, for the interval
     )->ProbeResult: # see it; `.plot()` draws the confusion matrix
-        "How good the answers are"
+        "How good the answers are, to the clips that can be read"
         p,y = self.get_preds(ds_idx=ds_idx)
+        if groups is not None: groups = np.asarray(groups)[self._heard(ds_idx, len(y))]
         if y.ndim>1: return TagResult(y.numpy().astype(int), p.numpy(), groups)
         v = np.array([str(o) for o in self.dls.vocab])
         return ProbeResult(v[y.numpy()], v[p.argmax(1).numpy()], groups)
@@ -217,7 +237,7 @@ class AudioLearner(WholeFiles, Learner):
         worst = loss.argsort(descending=True)[:k].numpy()
         show = lambda o: '; '.join(map(str, o)) if is_listy(o) else str(o)
         dec = lambda o: show(self._decode(o))
-        clips,front = _clips_of(self.dls.loaders[ds_idx].dataset, worst),self.encoder.front
+        clips,front = _clips_of(self.dls.loaders[ds_idx].dataset, self._heard(ds_idx, len(loss))[worst]),self.encoder.front
         t = Sounds(dict(file=clips, start=0., seconds=np.nan, label=[dec(y[i]) for i in worst], answer=[dec(out[i]) for i in worst], loss=loss[worst].numpy()))
         specs = [front(front.read(f, pos=0.)[None])[0] for f in clips]
         spec_grid(specs, [f'{o.label} → {o.answer}\nloss {o.loss:.2f}' for o in t.itertuples()], **kwargs)
@@ -257,7 +277,7 @@ def audio_learner(
     n_out = ifnone(n_out, get_c(dls))
     if not n_out: raise ValueError('these DataLoaders have no labels: give label_func or label_col, or n_out')
     enc,pretrained = _encoder_for(dls, encoder, pretrained)
-    y0 = dls.train_ds.batch([0])[1][0] if isinstance(dls.train_ds, PackedWindows) else dls.train_ds.tls[1][0]
+    y0 = TensorCategory(0) if isinstance(dls.train_ds, PackedWindows) else dls.train_ds.tls[1][0]
     model = AudioClassifier(enc, n_out, keep_bn).to(dls.device)
     cbs = [*([SpecAugment(), MixUp(.4)] if augment else []), *L(cbs)]
     learn = AudioLearner(whole_clips(dls) if whole else dls, model, loss_func=loss_func, metrics=ifnone(metrics, _metrics(y0)),

@@ -55,3 +55,17 @@ def test_a_fold_is_one_figure_and_the_mean_is_theirs():
     f = TaskResult([r(0), r(1), r(1)])
     assert abs(f-(.5+1+1)/3)<1e-12 and len(f.y)==12 and len(set(f.groups))==6
     close(f.minus(TaskResult([r(0), r(0), r(0)]))[0], 1/3)
+
+def test_differences_are_those_of_the_figures():
+    "Folds of 100 and 10 clips: their mean counts each fold once, and so does the difference"
+    y = np.array(['a']*100); r = lambda n,hits: ProbeResult(y[:n], np.where(np.arange(n)<hits, 'a', 'b'))
+    a,b = TaskResult([r(100, 90), r(10, 2)]),TaskResult([r(100, 80), r(10, 8)])
+    d,lo,hi = a.minus(b)
+    assert d==pytest.approx(float(a)-float(b)) and d==pytest.approx(.55-.8) and lo<=d<=hi
+
+@pytest.mark.parametrize('splits,has', [(['train','valid'],'has train, valid'), (['test','valid'],'has test, valid'), (['train','train'],'has train')])
+def test_a_split_without_test_is_said_before_anything_is_heard(trees, enc, monkeypatch, splits, has):
+    for m in ('benchmark','evaluate'): monkeypatch.setattr(f'slicer_fastai.{m}.embed', lambda *a, **k: pytest.fail('embedded'))
+    own = {'own':_own(trees).assign(split=splits*4)}
+    for f in (benchmark, compare_encoders):
+        with pytest.raises(ValueError, match=f"task 'own' {has}: a split needs train and test"): f(enc, own)

@@ -148,3 +148,19 @@ def test_what_makes_no_task(files, enc, tmp_path, capsys):
     assert slicer(['probe', tmp_path/'a', '--encoder', e])==1 and 'checksum' in capsys.readouterr().err
     df.drop(columns='split').assign(group=['g']*4+[None]*8).to_csv(tmp_path/'a'/'t.csv', index=False)
     t = find_tasks(tmp_path/'a')['t']; assert (t.split=='test').tolist()==[False]*7+[True]+[False]*3+[True]
+def test_a_report_written_anew_tells_of_the_run(tiny, folder, tmp_path):
+    "An exported learner has no clips: the figures are those of report.json; what is broken is left out; always the same recordings"
+    from slicer_fastai.command import _recordings
+    l,run = tiny(),tmp_path/'run'; run.mkdir()
+    with l.no_bar(), l.no_logging(): l.fit(1, cbs=Health())
+    l.path = run; l.export('learner.pkl')
+    (run/'report.json').write_text(json.dumps(dict(clips=3300, valid_clips=30, seconds=7)))
+    d = folder(6); (d/'bad.wav').write_text('x')
+    with pytest.warns(UserWarning, match='1 of 7 recordings cannot be read and are left out'): slicer_report([run], d)
+    text = (run/'report.html').read_text()
+    for o in ('audiontt on 3,300 clips','3,300 clips to train on, 30 to validate','3,300 clips were seen','<td>7 s</td>'): assert o in text
+    assert 'class="lacks"' not in text and len(re.findall('<circle', text))==6
+    (d/'bad.wav').unlink(); assert len(_recordings(d, 4))==4 and _recordings(d, 4)==_recordings(d, 4)
+    def broken(r): raise AudioReadError('a.wav', 'is torn', 'leave it out')
+    from slicer_fastai.report import _section
+    assert 'class="lacks">a.wav' in _section(None, 'Map', '', broken)

@@ -1,5 +1,5 @@
 "Probes, few-shot curves and comparisons"
-import pickle
+import pickle, time
 import pytest
 from conftest import *
 from sklearn.linear_model import RidgeClassifier
@@ -99,3 +99,48 @@ def test_tags_have_paired_differences():
     a,b = TagResult(y, good),TagResult(y, bad); d,lo,hi = a.minus(b)
     assert d==pytest.approx(a-b) and 0<lo<d<hi
     with pytest.raises(ValueError, match='same clips'): a.minus(TagResult(~y, bad))
+
+@pytest.fixture
+def one_broken(files, tmp_path):
+    "24 files of three kinds, two of which are no sound: labels, groups, and who can be read"
+    by = [sorted(o for o in files if parent_label(o)==k)[:4] for k in sorted(set(files.map(parent_label)))[:6]]
+    fs = [f for o in zip(*by) for f in o]; bad = np.isin(np.arange(24), (3,15))
+    for i in np.flatnonzero(bad): fs[i] = tmp_path/f'bad{i}.wav'; fs[i].write_text('x')
+    return fs,np.array([f'k{i%3}' for i in range(24)]),np.arange(24)//2,~bad
+
+def test_what_cannot_be_read_is_left_out(one_broken):
+    "Of train, valid and test, labels and groups with it; one warning counts"
+    enc = AudioEncoder('audiontt', **encoder_kw).eval(); fs,y,g,ok = one_broken
+    part = lambda s: (fs[s],y[s],g[s]); a,b,both = slice(0,12),slice(12,24),{}
+    with warnings.catch_warnings(record=True) as ws:
+        warnings.simplefilter('always')
+        r = linear_probe(enc, part(a), part(b), valid=part(b), errors='skip')
+    assert [str(w.message) for w in ws if 'left out' in str(w.message)]==['clips without a finite embedding are left out: 1 of 12 in train, 1 of 12 in test, 1 of 12 in valid']
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        own = linear_probe(enc, part(a), part(b)[:2], groups=g[b], errors='skip'); kn = knn_probe(enc, part(a), part(b), errors='skip')
+        few = few_shot(enc, part(a), part(b), shots=(1,), seeds=1, errors='skip')
+    for o in (r, own, kn): assert (o.y==y[b][ok[b]]).all() and (o.groups==g[b][ok[b]]).all()
+    keep = lambda s: tuple([o for o,k in zip(v, ok[s]) if k] for v in part(s))
+    assert r.pred.tolist()==linear_probe(enc, keep(a), keep(b), valid=keep(b)).pred.tolist() and len(few.table)==1
+    with pytest.raises(ValueError, match='train: none of 12 clips'): linear_probe(None, (np.full((12,3), np.nan),y[a]), (np.ones((12,3)),y[b]))
+
+def test_comparisons_stay_paired(one_broken):
+    "What one cannot hear nobody is asked, he who learns from files neither; in folds as well"
+    enc = AudioEncoder('audiontt', **encoder_kw).eval(); fs,y,g,ok = one_broken
+    class Own:
+        def fit_test(self, train, test): assert not any('bad' in str(f) for f in (*train[0],*test[0])); return ProbeResult(test[1], test[1], test[2])
+    z = np.random.default_rng(0).normal(size=(24,4)); z[20] = np.inf
+    who = {'function':lambda items: z[[fs.index(f) for f in items]], 'mine':enc, 'own':Own()}
+    t = dict(a=(fs[:12],y[:12],g[:12]), b=(fs[12:],y[12:],g[12:]))
+    ok = ok&(np.arange(24)!=20)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        c = compare_encoders(who, {'split':tuple(t.values()), 'folds':t}, errors='skip')
+    for r in c.results.values(): assert (r['split'].y==y[12:][ok[12:]]).all() and (r['folds'].y==y[ok]).all() and (r['folds'].groups==g[ok]).all()
+    assert len(c.differences())==8
+
+def test_a_thousand_classes_take_no_time():
+    rng = np.random.default_rng(0); y,p = [rng.integers(0, 1000, 5000).astype(str) for _ in range(2)]; p = np.where(rng.random(5000)<.5, y, p)
+    r,t = ProbeResult(y, p),time.process_time(); c,df = r.confusion,r.per_class
+    assert time.process_time()-t<.5 and c.to_numpy().sum()==5000 and df.recall['7']==np.mean(p[y=='7']=='7') and c.loc['7', df.taken_for['7']]==c.loc['7'].drop('7').max()

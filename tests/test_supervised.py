@@ -100,3 +100,21 @@ def test_spec_augment_masks_bands(labelled, enc):
     l = audio_learner(labelled, enc); x = labelled.train.one_batch()[0]
     l.xb,cb = (x,),SpecAugment(.5, .5); cb.learn = l; cb.before_batch()
     m = (l.xb[0]!=x)[:,0]; assert .1<m.float().mean()<.7 and not torch.equal(m[0], m[1])
+
+def test_a_broken_validation_clip(enc, files, tmp_path):
+    "Answers to the others, in their order; groups with them; the table of losses names the right files"
+    fs = list(files[::2][:39]); bad = tmp_path/'bad.wav'; bad.write_text('x'); fs[5] = bad; y = files[::2][:39].map(parent_label); at = range(1,39,2)
+    dls = SlicerDataLoaders.from_lists(tmp_path, fs, y, valid_idx=at, bs=8, num_workers=0, device='cpu')
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        l = audio_learner(dls, enc); r = quiet(l, l.result, groups=np.arange(19)); p,_ = quiet(l, l.get_preds); t = quiet(l, l.plot_top_losses, 18); plt.close('all')
+    assert r.y.tolist()==[y[i] for i in at if i!=5] and r.groups.tolist()==[i for i in range(19) if i!=2] and len(p)==18
+    assert bad not in list(t.file) and [parent_label(f) for f in t.file]==t.label.tolist()
+    np.testing.assert_allclose(p[2], l.predict(fs[7])[2], atol=1e-3)
+
+def test_shards(enc, files, tmp_path):
+    fs = list(files[::3])
+    dls = SlicerDataLoaders.from_webdataset(shard_folder(fs[0].parents[1], tmp_path/'s', files=fs, labels=parent_label, clips=20), bs=16, num_workers=0, device='cpu')
+    l = audio_learner(dls, enc); quiet(l, l.fine_tune, 1)
+    p,y = quiet(l, l.get_preds)
+    assert len(p)==len(y)==len(dls.valid_ds)==len(quiet(l, l.result).y) and l.predict(fs[0])[0] in dls.vocab
