@@ -99,11 +99,11 @@ def test_clips_without_a_label_are_left_out(files, tmp_path, told):
 @pytest.mark.parametrize('num_workers', [0,2])
 def test_predictions_in_order(index, tiny, spoilt, num_workers):
     "Of all clips that can be read, as they lie in the shards, whichever worker read them"
-    for ix,n in ((index,14), (spoilt,12)):
-        dls = make(ix, bs=2, num_workers=num_workers, valid_pct=.4, max_bad=1); learn = Learner(dls, nn.Sequential(nn.Flatten(), nn.LazyLinear(36)), CrossEntropyLossFlat())
+    for ix,n in ((index,{25}), (spoilt,{21,22})):
+        dls = make(ix, bs=2, num_workers=num_workers, valid_pct=.7, max_bad=1); learn = Learner(dls, nn.Sequential(nn.Flatten(), nn.LazyLinear(36)), CrossEntropyLossFlat())
         want = [dls.vocab.o2i[l] for u,a,b in dls.valid_ds.pieces for o,l in members(u, a, b) if not isinstance(o, AudioReadError)]
         p,y = quiet(learn, learn.get_preds)
-        assert len(p)==n and y.tolist()==[o for o in want if o in y]
+        assert len(p) in n and y.tolist()==[o for o in want if o in y]
 
 @pytest.mark.skipif(not shutil.which('curl'), reason='webdataset fetches what lies behind a URL by curl')
 def test_behind_a_url(index, tmp_path):
