@@ -3,13 +3,20 @@
     python -m benchmarks.finetune --data PATH [--encoder FOLDER] [--shots '5 20 all'] [--seeds 3] [--epochs 20] [--split test]
 
 PATH as for benchmarks.ablate. Labelled clips are drawn from the training split; the same draw for all ways; whole clips are judged.
-`--split valid` is for choosing.
+`--split fold0` (fold1, fold2) is for choosing: a third of the training clips' groups are judged, the rest is trained on.
 """
 import ast, time
 from fastcore.script import call_parse, CliError
 from fastai.basics import *
 from slicer_fastai.all import *
 from benchmarks.ablate import append_row, read_rows, tasks
+from sklearn.model_selection import GroupKFold
+
+def fold(task, k):
+    "The training clips, the groups of fold `k` of three set aside"
+    f,y,g = map(np.array, task['train'])
+    a,b = list(GroupKFold(3, shuffle=True, random_state=0).split(f, groups=g))[k]
+    return {'train':tuple(o[a].tolist() for o in (f,y,g)), f'fold{k}':tuple(o[b].tolist() for o in (f,y,g))}
 
 def run(task, enc, i, split, way, epochs, seed, opts):
     "Result of one way to the label, from the training clips `i`"
@@ -37,6 +44,7 @@ def main(
     if data is None: raise CliError('--data is missing: the folder with tasks/')
     enc,opts,warn = AudioEncoder.from_pretrained(encoder),ast.literal_eval(opts),warnings.filterwarnings('ignore')
     ts = {k:o for k,o in tasks(Path(data)).items() if not only or k in only.split()}
+    if split.startswith('fold'): ts = {k:fold(o, int(split[4:])) for k,o in ts.items()}
     for n,seed,t,way in itertools.product([int(o) if o.isdigit() else o for o in shots.split()], range(seeds), ts, ways.split()):
         if n=='all' and way=='probe' and seed: continue
         e = '' if way=='probe' else epochs
