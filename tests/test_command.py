@@ -150,7 +150,7 @@ def test_what_makes_no_task(files, enc, tmp_path, capsys):
     t = find_tasks(tmp_path/'a')['t']; assert (t.split=='test').tolist()==[False]*7+[True]+[False]*3+[True]
 def test_a_report_written_anew_tells_of_the_run(tiny, folder, tmp_path):
     "An exported learner has no clips: the figures are those of report.json; what is broken is left out; always the same recordings"
-    from slicer_fastai.command import _recordings
+    from slicer_fastai.command import _some_that_sound
     l,run = tiny(),tmp_path/'run'; run.mkdir()
     with l.no_bar(), l.no_logging(): l.fit(1, cbs=Health())
     l.path = run; l.export('learner.pkl')
@@ -160,7 +160,7 @@ def test_a_report_written_anew_tells_of_the_run(tiny, folder, tmp_path):
     text = (run/'report.html').read_text()
     for o in ('audiontt on 3,300 clips','3,300 clips to train on, 30 to validate','3,300 clips were seen','<td>7 s</td>'): assert o in text
     assert 'class="lacks"' not in text and len(re.findall('<circle', text))==6
-    (d/'bad.wav').unlink(); assert len(_recordings(d, 4))==4 and _recordings(d, 4)==_recordings(d, 4)
+    (d/'bad.wav').unlink(); assert len(_some_that_sound(d, 4))==4 and _some_that_sound(d, 4)==_some_that_sound(d, 4)
     def broken(r): raise AudioReadError('a.wav', 'is torn', 'leave it out')
     from slicer_fastai.report import _section
     assert 'class="lacks">a.wav' in _section(None, 'Map', '', broken)
