@@ -308,7 +308,7 @@ def __iter__(self:ShardDL):
         for i,b in enumerate(TfmdDL.__iter__(self)):
             k,w = divmod(i, nw)                                   # the k-th batch of worker w
             at = (w*q+min(w, r)+k)*self.bs
-            places.extend(range(at, at+find_bs(b)))
+            if not self.drop_last: places.extend(range(at, at+find_bs(b)))           # in training nobody asks
             yield b
     finally: self.tell()
 
