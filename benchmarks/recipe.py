@@ -1,7 +1,7 @@
 """Does pre-training help? The small network from seed to table: trained and untrained encoders, ridge classifiers on every task, gains with intervals by group.
 
-    python -m benchmarks.recipe --data POOL --more OUT --train-seed 1 --clips 262144      # a run of seed 1, kept in recipe/; the same command goes on where it stopped
-    python -m benchmarks.recipe --data POOL --more OUT --ours '262144_s1 262144_s2' # these, kept there, and untrained twins: rows in recipe.csv, then the gains
+    python -m benchmarks.recipe --data POOL --train-seed 1                               # kept in recipe/; the same command goes on where it stopped
+    python -m benchmarks.recipe --data POOL --more OUT --ours '262144_s1 slicer-small'   # these and untrained twins: rows in recipe.csv, then the gains
 
 POOL holds pretrain.csv (column `files`) and tasks/*.csv as for benchmarks.ablate; OUT is what `python -m benchmarks.more_tasks OUT` made. Columns `valid|…` score
 validation clips with the regularisation chosen by cross-validation over groups of the training clips; columns `test|…` score test clips with the regularisation
@@ -12,6 +12,7 @@ from fastcore.script import call_parse, CliError
 from fastai.basics import *
 from fastai.callback.all import *
 from slicer_fastai.all import *
+from slicer_fastai.evaluate import _draws
 from .ablate import tasks, read_rows, append_row
 
 small = dict(d=512, width=32)
@@ -50,13 +51,13 @@ def judge(enc, ts, answers):
 
 def gains(answers, ours, theirs, n=1000):
     "Trained − untrained on test clips, means over seeds, with 95 % intervals by whole groups; the average last"
-    rows,draws,rng = [],[],np.random.default_rng(42)
-    for f in sorted((answers/ours[0]).glob('*.csv')):
+    rows,draws = [],[]
+    for i,f in enumerate(sorted((answers/ours[0]).glob('*.csv'))):
         a,b = (np.mean([pd.read_csv(answers/e/f.name).right for e in es], 0) for es in (ours, theirs))
-        own,names = pd.factorize(pd.read_csv(f).group.astype(str))
-        w = rng.multinomial(len(names), np.full(len(names), 1/len(names)), size=n)[:,own]
+        groups = pd.read_csv(f).group.astype(str)
+        w = _draws(groups, n, seed=i)
         draws.append(100*(w@(a-b))/w.sum(1))
-        rows.append(dict(task=f.stem, clips=len(a), groups=len(names), trained=100*a.mean(), untrained=100*b.mean()))
+        rows.append(dict(task=f.stem, clips=len(a), groups=groups.nunique(), trained=100*a.mean(), untrained=100*b.mean()))
     rows.append(dict(task='average', **{k:np.mean([r[k] for r in rows]) for k in ('trained','untrained')})); draws.append(np.mean(draws, 0))
     for r,d in zip(rows, draws): r.update(diff=r['trained']-r['untrained'], lo=np.quantile(d, .025), hi=np.quantile(d, .975))
     return pd.DataFrame(rows).set_index('task')
@@ -65,18 +66,16 @@ def gains(answers, ours, theirs, n=1000):
 def main(
     data:Path=None,     # folder with pretrain.csv and tasks/
     more:Path=None,     # folder with more tasks/
-    train_seed:int=None,# train a run of this seed instead
+    train_seed:int=None, # train a run of this seed instead
     clips:int=262144,   # that it sees
     keep:Path=Path('recipe'),    # encoders, states, answers on test clips
     out:Path=Path('recipe.csv'), # one row an encoder and reading
     read:str='c23f1+mel',        # readings, with spaces between, of: today ms+mel c23f1+mel c23f12+mel; the first is the one compared
     ours:str='slicer-small',     # encoders whose mean is compared with the untrained: names of folders in `keep`, or shipped ones, with spaces between
-    threads:int=0,      # of torch; 0: as it comes
 ):
     "Train, judge and compare the small network"
     if data is None: raise CliError('--data is missing: the folder with pretrain.csv and tasks/')
     warnings.filterwarnings('ignore'); data,keep,out = Path(data),Path(keep),Path(out)
-    if threads: torch.set_num_threads(threads)
     if train_seed is not None: return print(train(data, keep, train_seed, clips))
     ts = {**tasks(data), **(tasks(Path(more)) if more else {})}
     trained,blank = {n:AudioEncoder.from_pretrained(keep/n if (keep/n).exists() else n) for n in ours.split()},[f'u{i}' for i in range(3)]

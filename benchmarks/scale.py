@@ -5,7 +5,8 @@
 Each measurement runs in a fresh process; memory is what it adds to the peak after the imports, the list of files counted in (of `from_text` and `from_parquet`, whose
 lists another process writes, what is read). The `n` paths are distinct and lead to 200 real files, through links from a folder to itself; the pack of `n` clips of 10 s
 is a sparse file; the `n`/1000 tar shards of 1000 clips of 0.3 s are links to four. `epochs` is how many are begun, each with its order of all `n` clips, and left after
-20 batches of 64: growth is what memory in use (pages of the pack, mapped, left out) gains from the first one's end to the last one's. The stand-in is a plain PyTorch data set over the same list.
+20 batches of 64: growth is what memory in use (pages of the pack, mapped, left out) gains from the first one's end to the last one's. The stand-in is a plain
+PyTorch data set over the same list.
 """
 import json, multiprocessing as mp, os, random, tempfile, time, warnings
 import soundfile as sf

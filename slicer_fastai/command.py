@@ -9,7 +9,8 @@ __all__ = ['write_table', 'find_tasks', 'slicer_tasks', 'slicer_embed', 'slicer_
 # %% ../nbs/61_command.ipynb #3265ab87
 from .all import *
 from .script import *
-from .embed import _readable
+from .embed import _escaped
+from .evaluate import _split_of
 from .files import *
 from .shards import this_process
 from .audio import _shown
@@ -41,7 +42,7 @@ def write_table(
     _check_out(out)
     if out is None: return df
     out = Path(out); out.parent.mkdir(parents=True, exist_ok=True)
-    with whole_path(out) as tmp: _writers[out.suffix](_readable(pd.DataFrame(df)), tmp)
+    with whole_path(out) as tmp: _writers[out.suffix](_escaped(pd.DataFrame(df)), tmp)
     return df
 
 def _progress(): return None if sys.stderr.isatty() else False           # a bar in a terminal, none in a log
@@ -151,7 +152,7 @@ def _parts(files, index, labels, out, n):
         part = SoundIndex(enc, index.level, index.hop)
         try: part.add(of, labels, progress=False)
         except AudioReadError as e: warnings.warn(f'{fn}: none of its {len(of)} recordings could be read, e.g. {e}')
-        with whole_path(fn) as tmp: _readable(part.to_frame()).to_parquet(tmp, index=False)
+        with whole_path(fn) as tmp: _escaped(part.to_frame()).to_parquet(tmp, index=False)
         print(f'{fn}: {len(part)} vectors', file=sys.stderr)
     return pd.DataFrame([dict(parts=str(out), files=len(files), there=len(list(out.glob('part-*.parquet'))), of=math.ceil(len(files)/n))])
 
@@ -231,10 +232,7 @@ def slicer_probe(
     "Linear probes of encoders on labelled tasks"
     _check_out(out)
     encs,found = {str(o):_encoder(o) for o in L(encoder)},_all_tasks(paths)
-    for k,t in found.items():
-        if 'split' in t and (gone := {'train','test'}-set(t.split)):
-            raise CliError(f'{k}: no clips to {" and ".join(sorted(gone))}; a column split names train and test, without one every fourth clip of a label is tested')
-    tasks = {k:read_task(t) for k,t in found.items()}
+    tasks = {k:_split_of(k, read_task(t)) for k,t in found.items()}
     if shots: return write_table(_few(encs, tasks, shots), out)
     return write_table(_scores(compare_encoders(encs, tasks, baseline=not alone, untrained=not alone, progress=_progress())), out)
 
@@ -294,7 +292,7 @@ def slicer(
         with set_ctx(_cli_func, f), nullcontext() if name=='pretrain' else redirect_stdout(sys.stderr): res = f(**kwargs)
     except (CliError, AudioReadError, DamagedFile, OSError, ValueError) as e: print(f'slicer {name}: {e}', file=sys.stderr); return 1
     except KeyboardInterrupt: return 130
-    if isinstance(res, pd.DataFrame) and kwargs.get('out') is None: print(_readable(res).to_string(index=False, max_cols=12))
+    if isinstance(res, pd.DataFrame) and kwargs.get('out') is None: print(_escaped(res).to_string(index=False, max_cols=12))
     return 0
 
 def main():

@@ -228,7 +228,7 @@ def _player(fn, start, seconds):
     except (AudioReadError, TypeError): return ''
     return AudioTensor(torch.from_numpy(w)[None]).player
 
-def _readable(df):
+def _escaped(df):
     "A table whose names that are not UTF-8 are escaped, to be shown or written"
     return df.assign(**{c:[_shown(o) if isinstance(o, str) else o for o in df[c]] for c in df if df[c].dtype==object})
 
@@ -238,7 +238,7 @@ class Sounds(pd.DataFrame):
     def _constructor(self): return Sounds
     def _short(self, n=None):
         "The first rows, files by folder and name"
-        t = _readable(pd.DataFrame(self.head(n) if n else self))
+        t = _escaped(pd.DataFrame(self.head(n) if n else self))
         return t.assign(file=['/'.join(Path(str(f)).parts[-2:]) for f in t.file]) if 'file' in t else t
     def __repr__(self): return repr(self._short())
     def _repr_html_(self):

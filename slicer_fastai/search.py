@@ -10,7 +10,7 @@ from .audio import *
 from .files import *
 from .encoder import *
 from .embed import *
-from .embed import _readable,_starts
+from .embed import _escaped,_starts
 from fastai.basics import *
 from safetensors.numpy import save as save_tensors, load_file
 from functools import reduce
@@ -216,7 +216,7 @@ def to_csv(self:SoundIndex,
     **kwargs   # to pandas' `to_csv`
 ):
     "Write `to_frame`; of names that are not UTF-8, what is not is escaped"
-    _readable(self.to_frame()).to_csv(fn, index=False, **kwargs); return Path(fn)
+    _escaped(self.to_frame()).to_csv(fn, index=False, **kwargs); return Path(fn)
 
 @patch
 def to_parquet(self:SoundIndex,
@@ -224,7 +224,7 @@ def to_parquet(self:SoundIndex,
     **kwargs   # to pandas' `to_parquet`
 ):
     "As `to_csv`, as Parquet; needs pyarrow or fastparquet"
-    _readable(self.to_frame()).to_parquet(fn, index=False, **kwargs); return Path(fn)
+    _escaped(self.to_frame()).to_parquet(fn, index=False, **kwargs); return Path(fn)
 
 # %% ../nbs/33_search.ipynb #f93677d3
 def _by_file(index): return np.add.reduceat(index.vectors, np.unique(index.of, return_index=True)[1])/np.bincount(index.of)[:,None]

@@ -142,12 +142,13 @@ def test_what_makes_no_task(files, enc, tmp_path, capsys):
     "No test part, two tables of one name, a damaged encoder: a line each; rows without a group are split one by one"
     df = pd.DataFrame(dict(path=files[:12], label=files[:12].map(parent_label), split=['train','valid']*6))
     for d in ('a','b'): (tmp_path/d).mkdir(); df.to_csv(tmp_path/d/'t.csv', index=False)
-    for args,say in (([tmp_path/'a'],'no clips to test'), ([tmp_path/'a',tmp_path/'b'],'two tasks t')):
+    for args,say in (([tmp_path/'a'],'needs train and test'), ([tmp_path/'a',tmp_path/'b'],'two tasks t')):
         assert slicer(['probe', *args, '--encoder', enc])==1 and say in capsys.readouterr().err
     e = shutil.copytree(enc, tmp_path/'e'); w = e/'encoder'/'model.safetensors'; b = bytearray(w.read_bytes()); b[-1] ^= 1; w.write_bytes(b)
     assert slicer(['probe', tmp_path/'a', '--encoder', e])==1 and 'checksum' in capsys.readouterr().err
     df.drop(columns='split').assign(group=['g']*4+[None]*8).to_csv(tmp_path/'a'/'t.csv', index=False)
     t = find_tasks(tmp_path/'a')['t']; assert (t.split=='test').tolist()==[False]*7+[True]+[False]*3+[True]
+
 def test_a_report_written_anew_tells_of_the_run(tiny, folder, tmp_path):
     "An exported learner has no clips: the figures are those of report.json; what is broken is left out; always the same recordings"
     from slicer_fastai.command import _some_that_sound

@@ -112,6 +112,13 @@ def test_a_broken_validation_clip(enc, files, tmp_path):
     assert bad not in list(t.file) and [parent_label(f) for f in t.file]==t.label.tolist()
     np.testing.assert_allclose(p[2], l.predict(fs[7])[2], atol=1e-3)
 
+def test_it_ends_as_the_linear_probe(enc, labelled):
+    "Of the encoder as fine-tuned: fitting the head once more changes nothing; `refit=False` leaves the head as trained"
+    for refit,same in ((None,True), (False,False)):
+        l = audio_learner(labelled, enc); quiet(l, l.fine_tune, 1, refit=refit)
+        before = l.model.head[1].weight.clone(); l.probe_head()
+        assert torch.allclose(before, l.model.head[1].weight, atol=1e-5)==same
+
 def test_shards(enc, files, tmp_path):
     fs = list(files[::3])
     dls = SlicerDataLoaders.from_webdataset(shard_folder(fs[0].parents[1], tmp_path/'s', files=fs, labels=parent_label, clips=20), bs=16, num_workers=0, device='cpu')
