@@ -137,7 +137,8 @@ def _check(*names):
 def _fastaudio():
     "Import fastaudio over the stand-ins"
     _check('fastaudio', 'torchaudio', 'librosa', 'colorednoise')
-    import librosa.display
+    import colorednoise, librosa.display
+    noise = partial(colorednoise.powerlaw_psd_gaussian, random_state=np.random.mtrand._rand)    # numpy's global generator, which `set_seed` seeds
     _stand_ins.update({
         'pkg_resources': _stand_in(get_distribution=lambda o: SimpleNamespace(version=version(o)), DistributionNotFound=PackageNotFoundError),
         'fastcore.transform': _stand_in(fasttransform),
@@ -146,6 +147,7 @@ def _fastaudio():
         'fastai.imports': _stand_in(fastai.imports, partial=_partial),
         'fastai.torch_core': _stand_in(fastai.torch_core, TensorBase=_TensorBase),
         'fastai.data.core': _stand_in(core, TensorImageBase=_TensorImageBase),
+        'colorednoise': _stand_in(colorednoise, powerlaw_psd_gaussian=noise),
         'librosa.display': _stand_in(librosa.display, waveplot=_waveplot),
         'torchaudio': _stand_in(_torchaudio(), load=_load, save=_save, set_audio_backend=noop)})
     sys.meta_path.insert(0, _Finder)
