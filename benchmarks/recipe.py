@@ -1,4 +1,4 @@
-"""Does pre-training help? The small network from seed to table: trained and untrained encoders, ridge classifiers on every task, gains with intervals by group.
+"""Does pre-training help? The small network, or the published one, from seed to table: trained and untrained encoders, ridge classifiers on every task, gains with intervals by group.
 
     python -m benchmarks.recipe --data POOL --train-seed 1                               # kept in recipe/; the same command goes on where it stopped
     python -m benchmarks.recipe --data POOL --more OUT --ours '262144_s1 slicer-small'   # these and untrained twins: rows in recipe.csv, then the gains
@@ -8,25 +8,27 @@ validation clips with the regularisation chosen by cross-validation over groups 
 chosen on validation clips. Rows that are there are not made again.
 """
 import warnings
-from fastcore.script import call_parse, CliError
+from fastcore.script import call_parse, store_true, CliError
 from fastai.basics import *
 from fastai.callback.all import *
 from slicer_fastai.all import *
 from slicer_fastai.evaluate import _draws
 from .ablate import tasks, read_rows, append_row
 
-small = dict(d=512, width=32)
+nets = dict(small=dict(d=512, width=32), published=dict(d=2048, width=64))
 readings = {'today':('fc1','max+mean'), 'ms+mel':('fc1 logmel','mean+std'), 'c23f1+mel':('conv2 conv3 fc1 logmel','mean+std'), 'c23f12+mel':('conv2 conv3 fc1 fc2 logmel','mean+std')}
 
-def train(data, keep, seed, clips):
+def train(data, keep, net, seed, clips, bf16):
     "One cycle over about so many clips, as slicer-small's card says; its encoder's folder"
-    done = keep/f'{clips}_s{seed}'
+    name = f"{'' if net=='small' else net+'_'}{clips}_s{seed}{'_bf16' if bf16 else ''}"
+    done = keep/name
     if (done/'config.json').exists(): return done
     pack = pack_audio(data, keep/'pack', files=[data/f for f in pd.read_csv(data/'pretrain.csv').files])
     set_seed(seed)
     dls = SlicerDataLoaders.from_pack(pack, bs=64, num_workers=0, labels=False)
-    learn = SlicerLearner(dls, arch_kwargs=small, queue_size=4096, seed=seed)
-    with learn.no_bar(): learn.fit_one_cycle(round(clips/(len(dls.train)*dls.bs)), 1e-3, cbs=Resume(keep/f'state_{clips}_s{seed}'))
+    learn = SlicerLearner(dls, arch_kwargs=nets[net], queue_size=4096, seed=seed)
+    if bf16: learn.to_bf16()
+    with learn.no_bar(): learn.fit_one_cycle(round(clips/(len(dls.train)*dls.bs)), 1e-3, cbs=Resume(keep/f'state_{name}'))
     return learn.encoder.save_pretrained(done)
 
 def read_at(enc, read):
@@ -68,15 +70,17 @@ def main(
     more:Path=None,     # folder with more tasks/
     train_seed:int=None, # train a run of this seed instead
     clips:int=262144,   # that it sees
+    net:str='small',    # or 'published': 2048 numbers, 64 channels
+    bf16:store_true=False, # train in bfloat16
     keep:Path=Path('recipe'),    # encoders, states, answers on test clips
     out:Path=Path('recipe.csv'), # one row an encoder and reading
     read:str='c23f1+mel',        # readings, with spaces between, of: today ms+mel c23f1+mel c23f12+mel; the first is the one compared
     ours:str='slicer-small',     # encoders whose mean is compared with the untrained: names of folders in `keep`, or shipped ones, with spaces between
 ):
-    "Train, judge and compare the small network"
+    "Train, judge and compare"
     if data is None: raise CliError('--data is missing: the folder with pretrain.csv and tasks/')
     warnings.filterwarnings('ignore'); data,keep,out = Path(data),Path(keep),Path(out)
-    if train_seed is not None: return print(train(data, keep, train_seed, clips))
+    if train_seed is not None: return print(train(data, keep, net, train_seed, clips, bf16))
     ts = {**tasks(data), **(tasks(Path(more)) if more else {})}
     trained,blank = {n:AudioEncoder.from_pretrained(keep/n if (keep/n).exists() else n) for n in ours.split()},[f'u{i}' for i in range(3)]
     first = next(iter(trained.values()))                 # its mean and spread of log-mels are those of the pool

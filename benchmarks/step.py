@@ -4,7 +4,7 @@
 
 Cluster loss, forward and backward, against the usual broadcast cosine similarity (N × 2C × 2C); peak memory of both in fresh processes.
 Step (from two views to updated teacher and queue) against two student passes, two teacher passes, a cloned queue, broadcast cosine, and a loop over
-parameters for the teacher; same network, same optimiser, same numbers: the two losses are compared first. On a GPU also in bfloat16, beside the bare network's forward + backward.
+parameters for the teacher; same network, same optimiser, same numbers: the two losses are compared first. Our step also in bfloat16; on a GPU beside the bare network's forward + backward.
 """
 import multiprocessing as mp, warnings
 import torch.nn.functional as F
@@ -66,10 +66,12 @@ class Plain(Module):
             for t,s in zip(self.teacher.parameters(), self.student.parameters()): t.data = t.data*self.m+s.data*(1-self.m)
             for k in self.keys: self.queue[self.ptr] = k; self.ptr = (self.ptr+1)%len(self.queue)
 
-def our_step(m, opt, v1, v2):
+def our_step(m, opt, v1, v2, half=False):
     opt.zero_grad()
-    ks = m.teach(v1, v2)
-    m.loss(m(v1, v2), *ks).backward()
+    with torch.autocast(v1.device.type, torch.bfloat16, enabled=half):
+        ks = m.teach(v1, v2)
+        loss = m.loss(m(v1, v2), *ks)
+    loss.backward()
     opt.step(); m.update_teacher(); m.enqueue(*ks)
 
 def make(queue, d, dev):
@@ -129,7 +131,8 @@ def main(
         v = [torch.randn(bs,1,64,96, device=dev)*2-6 for _ in range(2)]
         same_loss(m, p, v)
         o1,o2 = [torch.optim.SGD(o.student.parameters(), lr=1e-4, momentum=.9) for o in (m,p)]
-        t = in_turn({'ours':lambda: our_step(m, o1, *v), 'stand-in':lambda: p.step(o2, *v)}, runs)
-        rows.append({'what':f'training step, B={bs}, queue {queue}, AudioNTT d={d}', **t})
+        t = in_turn({'ours':lambda: our_step(m, o1, *v), 'half':lambda: our_step(m, o1, *v, half=True), 'stand-in':lambda: p.step(o2, *v)}, runs)
+        name,half = f'training step, B={bs}, queue {queue}, AudioNTT d={d}',t.pop('half')
+        rows += [{'what':name, **t},{'what':name+', ours in bfloat16', **t, 'ours':half}]
     report(rows, runs, csv)
     if dev.type=='cuda' and not loss_only: m.views.kmix.fit(torch.randn(512,1,64,96)*2-6); m.views.push(v[0]); gpu(m, o1, v, runs)

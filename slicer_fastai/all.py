@@ -4,6 +4,7 @@ from fastai.callback.all import *
 from .audio import *
 from .spectrogram import *
 from .files import *
+from .precision import *
 from .frontend import *
 from .sounds import *
 from .augment import *

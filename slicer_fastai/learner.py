@@ -7,6 +7,7 @@ __all__ = ['lape_preset', 'size_defaults', 'SlicerLearner', 'slicer_splitter', '
 
 # %% ../nbs/41_learner.ipynb #cbffd497
 from .files import *
+from .precision import *
 from .frontend import *
 from .augment import *
 from .views import *
@@ -33,7 +34,7 @@ def _args(f): return list(inspect.signature(f).parameters)
 @delegates(Learner.__init__, but=['model','loss_func','metrics','splitter','lr'])
 @delegates(SlicerModel, but=['encoder','views'], keep=True)
 @delegates(slicer_views, but=['norm','n_mels'], keep=True)
-class SlicerLearner(WholeFiles, Learner):
+class SlicerLearner(WholeFiles, BFloat16, Learner):
     "A `Learner` that pre-trains an audio encoder on unlabelled sound by SLICER (arXiv 2211.01519)"
     def __init__(self,
         dls,                            # `SlicerDataLoaders`, or any `DataLoaders` with a `FrontEnd` among their batch transforms

@@ -122,6 +122,7 @@ def slicer_pretrain(
     width:int=None,          # channels of audiontt's convolutions; default: 32 (SLICER: 64)
     duration:float=0.95,     # seconds of a window
     workers:int=None,        # worker processes; default as fastai
+    bf16:bool=False,         # train in bfloat16: twice as fast on a GPU, and on processors with AMX or AVX-512 BF16
     seed:int=42,             # of everything
     out:Path=Path('slicer_run'), # folder for encoder, learner, report and losses
     fresh:bool=False,        # start anew, and write over a run in `out`
@@ -139,6 +140,7 @@ def slicer_pretrain(
         dls,files = _loaders(path, bs, duration, workers, seed)
         first_only(_folder, out, fresh)
         learn = SlicerLearner(dls, arch, arch_kwargs=kw, seed=seed, path=out, cbs=RememberFiles())
+        if bf16: learn.to_bf16()
         epochs,halves = ifnone(epochs, size_defaults(len(dls.train_ds))['epochs']),folder_halves(path, files, seed=seed)
         if not rank_distrib(): print(f'{len(dls.train_ds)} clips to train on, {len(dls.valid_ds)} to validate; {arch}, {epochs} epochs; results in {out}')
         stopped = _fit(learn, epochs, lr, halves, out)

@@ -8,6 +8,7 @@ __all__ = ['ReadWhole', 'PadWindows', 'whole_clips', 'AudioClassifier', 'init_he
 
 # %% ../nbs/32_supervised.ipynb #10f5b92b
 from .files import *
+from .precision import *
 from .audio import *
 from .spectrogram import *
 from .frontend import *
@@ -154,7 +155,7 @@ class SpecAugment(Callback):
     ): self.mask = SpecMask(time, freq)
     def before_batch(self): self.learn.xb = (self.mask(self.xb[0]),*self.xb[1:])
 
-class AudioLearner(WholeFiles, Learner):
+class AudioLearner(WholeFiles, BFloat16, Learner):
     "A `Learner` for labelled sounds, made by `audio_learner`"
     encoder = property(lambda self: get_model(self.model).encoder, doc="The encoder, as fine-tuned")
 

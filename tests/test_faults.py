@@ -198,13 +198,21 @@ def cpu_amp(monkeypatch):
     monkeypatch.setattr(fp16, 'autocast', lambda d, dtype: torch.autocast('cpu', dtype=dtype))
     monkeypatch.setattr(fp16, 'GradScaler', lambda d, **kw: torch.amp.GradScaler('cpu', **kw))
 
-def test_bf16_keeps_teacher_and_queue_in_float32(tiny, cpu_amp):
+def test_bf16_keeps_teacher_and_queue_in_float32(tiny):
     learn = tiny().to_bf16(); seen = []
     learn.add_cb(Spy(after_pred=lambda l: seen.append(torch.is_autocast_enabled('cpu'))))
     old = state(learn.model); quiet(learn, learn.fit, 1)
     assert seen and all(seen) and losses(learn).isfinite().all()
     assert {v.dtype for v in state(learn.model).values() if v.is_floating_point()}=={torch.float32}
     assert any(k.startswith('teacher') for k in differ(old, state(learn.model)))
+
+def test_interrupted_bf16_leaves_float32(tiny):
+    learn = tiny().to_bf16()
+    def stop(l): raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): quiet(learn, learn.fit, 1, cbs=Spy(order=MixedPrecision.order+.5, before_batch=stop))
+    assert not torch.is_autocast_enabled('cpu')
+    quiet(learn, learn.fit, 1)
+    assert not torch.is_autocast_enabled('cpu') and losses(learn).isfinite().all()
 
 def test_overflow_changes_neither_teacher_nor_queue(tiny, cpu_amp):
     learn = tiny().to_fp16(init_scale=2.**8); m,kept = learn.model,[]

@@ -76,6 +76,14 @@ def test_a_run_is_not_written_over(recordings, tmp_path):
         r = slicer_pretrain(recordings, out=tmp_path, workers=0, epochs=1, d=32, width=8, fresh=True)
     assert json.loads((tmp_path/'report.json').read_text())==r and (tmp_path/'mine.txt').exists()
 
+def test_bf16(recordings, tmp_path, monkeypatch):
+    seen,loss = [],SlicerModel.loss
+    monkeypatch.setattr(SlicerModel, 'loss', lambda self, *args, **kwargs: (seen.append(torch.is_autocast_enabled('cpu')), loss(self, *args, **kwargs))[1])
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        r = slicer_pretrain(recordings, out=tmp_path/'run', workers=0, epochs=1, d=32, width=8, bf16=True)
+    assert any(seen) and math.isfinite(r['valid_loss'])                     # Health looks in float32
+
 def test_results_are_written_one_by_one(recordings, tmp_path, monkeypatch, capsys):
     def broken(*args, **kwargs): raise RuntimeError('no room')
     monkeypatch.setattr(SlicerLearner, 'export', broken)

@@ -33,6 +33,12 @@ def test_the_encoder_is_copied_and_statistics_kept_if_asked(enc, labelled):
         assert same(buffers(l.encoder), was)==keep and not differ(state(enc), weights)
         assert any(not torch.equal(p, q) for p,q in zip(enc.parameters(), l.encoder.parameters()))
 
+def test_fine_tuning_in_bfloat16(enc, labelled, files):
+    l,seen = audio_learner(labelled, enc).to_bf16(),[]
+    hook = l.encoder.register_forward_hook(lambda m,i,o: seen.append(torch.is_autocast_enabled('cpu')))
+    quiet(l, l.fine_tune, 1, refit=False); hook.remove()
+    assert seen and all(seen) and not torch.is_autocast_enabled('cpu') and l.predict(files[0])[2].dtype==torch.float32
+
 def test_from_scratch_is_another_network_each_time(enc, labelled):
     a,b = [audio_learner(labelled, enc, pretrained=False) for _ in range(2)]
     w = lambda e: e.body.conv[0][0].weight

@@ -158,17 +158,10 @@ def test_to_bf16_and_back(tiny):
     learn.to_fp32(); trained(learn)
     assert not learn.cbs.filter(lambda o: isinstance(o, MixedPrecision))
 
-class Cast(Callback):
-    "MixedPrecision as on a GPU, on the CPU: the forward pass and the loss in bfloat16"
-    order = MixedPrecision.order
-    def before_batch(self): self.ctx = torch.autocast('cpu', torch.bfloat16); self.ctx.__enter__()
-    def after_pred(self): self.learn.pred = to_float(self.pred)
-    def after_loss(self): self.ctx.__exit__(None, None, None)
-
 def test_autocast_around_teacher_and_student(tiny):
     learn,seen = tiny(),[]
     hook = learn.model.teacher.instance.register_forward_hook(lambda m,i,o: seen.append(o.dtype))
-    trained(learn, cbs=Cast())
+    trained(learn.to_bf16())
     hook.remove()
     assert set(seen)=={torch.bfloat16}                                      # the teacher runs as the student does
     assert learn.model.queue.dtype==torch.float32 and not torch.is_autocast_enabled('cpu')
