@@ -15,7 +15,7 @@ from slicer_fastai.all import *
 from slicer_fastai.evaluate import _draws
 from .ablate import tasks, read_rows, append_row
 
-nets = dict(small=dict(d=512, width=32), published=dict(d=2048, width=64))
+nets = dict(small=('audiontt',dict(d=512, width=32)), published=('audiontt',dict(d=2048, width=64)), byola2022=('audiontt2022',{}))
 readings = {'today':('fc1','max+mean'), 'ms+mel':('fc1 logmel','mean+std'), 'c23f1+mel':('conv2 conv3 fc1 logmel','mean+std'), 'c23f12+mel':('conv2 conv3 fc1 fc2 logmel','mean+std')}
 
 def train(data, keep, net, seed, clips, bf16):
@@ -26,13 +26,15 @@ def train(data, keep, net, seed, clips, bf16):
     pack = pack_audio(data, keep/'pack', files=[data/f for f in pd.read_csv(data/'pretrain.csv').files])
     set_seed(seed)
     dls = SlicerDataLoaders.from_pack(pack, bs=64, num_workers=0, labels=False)
-    learn = SlicerLearner(dls, arch_kwargs=nets[net], queue_size=4096, seed=seed)
+    arch,kw = nets[net]
+    learn = SlicerLearner(dls, arch, arch_kwargs=kw, queue_size=4096, seed=seed)
     if bf16: learn.to_bf16()
     with learn.no_bar(): learn.fit_one_cycle(round(clips/(len(dls.train)*dls.bs)), 1e-3, cbs=Resume(keep/f'state_{name}'))
     return learn.encoder.save_pretrained(done)
 
 def read_at(enc, read):
     "The same network, read at other layers"
+    if read=='own': return enc
     layers,pool = readings[read]
     res = AudioEncoder(enc.arch, front=enc.front, layers=layers, pool=pool, **enc.kwargs)
     res.load_state_dict(enc.state_dict())
@@ -70,11 +72,12 @@ def main(
     more:Path=None,     # folder with more tasks/
     train_seed:int=None, # train a run of this seed instead
     clips:int=262144,   # that it sees
-    net:str='small',    # or 'published': 2048 numbers, 64 channels
+    net:str='small',    # or 'published' (AudioNTT as published, 2048 numbers, 64 channels), 'byola2022' (the encoder of BYOL-A's second paper)
     bf16:store_true=False, # train in bfloat16
     keep:Path=Path('recipe'),    # encoders, states, answers on test clips
     out:Path=Path('recipe.csv'), # one row an encoder and reading
-    read:str='c23f1+mel',        # readings, with spaces between, of: today ms+mel c23f1+mel c23f12+mel; the first is the one compared
+    read:str='c23f1+mel',        # readings, with spaces between, of: today ms+mel c23f1+mel c23f12+mel own (the encoder's own layers); the first is the one compared
+    seeds:int=3,                 # untrained twins
     ours:str='slicer-small',     # encoders whose mean is compared with the untrained: names of folders in `keep`, or shipped ones, with spaces between
 ):
     "Train, judge and compare"
@@ -82,8 +85,9 @@ def main(
     warnings.filterwarnings('ignore'); data,keep,out = Path(data),Path(keep),Path(out)
     if train_seed is not None: return print(train(data, keep, net, train_seed, clips, bf16))
     ts = {**tasks(data), **(tasks(Path(more)) if more else {})}
-    trained,blank = {n:AudioEncoder.from_pretrained(keep/n if (keep/n).exists() else n) for n in ours.split()},[f'u{i}' for i in range(3)]
+    trained = {n:AudioEncoder.from_pretrained(keep/n if (keep/n).exists() else n) for n in ours.split()}
     first = next(iter(trained.values()))                 # its mean and spread of log-mels are those of the pool
+    blank = [f'untrained {first.num_features} s{i}' for i in range(seeds)]
     for name,enc in {**trained, **{u:first.untrained(i) for i,u in enumerate(blank)}}.items():
         for r in read.split():
             if any((o['enc'],o['read'])==(name,r) for o in read_rows(out)): continue

@@ -3,7 +3,7 @@ import json
 import numpy as np, pandas as pd, pytest
 from fastcore.script import CliError
 from slicer_fastai.all import get_audio_files
-from benchmarks import ablate, supervised
+from benchmarks import ablate, recipe, supervised
 
 @pytest.fixture(scope='module')
 def corpus(sounds, tmp_path_factory):
@@ -56,6 +56,22 @@ def test_supervised_chooses_on_validation_clips(corpus, tmp_path, monkeypatch, c
     assert set(rows)=={(1e-3,0),(3e-3,0),(1e-3,1)} and '40.0' in capsys.readouterr().out
     r = supervised.row('classes', ablate.tasks(corpus)['classes'], None, 1, 1e-3, 0)
     assert 0<=r['test']<=100 and r['seconds']<60
+
+def test_recipe_trains_judges_and_goes_on(corpus, tmp_path, monkeypatch):
+    monkeypatch.setitem(recipe.nets, 'small', ('audiontt',dict(d=32, width=8)))
+    args = dict(data=corpus, clips=128, keep=tmp_path/'keep')
+    for bf16 in (False,True): recipe.main(train_seed=3, bf16=bf16, **args)
+    made = {o.name for o in (tmp_path/'keep').iterdir() if (o/'config.json').exists()}
+    assert made=={'128_s3','128_s3_bf16'}
+    monkeypatch.setattr(recipe, 'SlicerLearner', None)                         # what is there is not trained again
+    recipe.main(train_seed=3, **args)
+    args.update(ours='128_s3 128_s3_bf16', seeds=2, read='own', out=tmp_path/'r.csv')
+    recipe.main(**args)
+    rows,gain = pd.read_csv(tmp_path/'r.csv'),pd.read_csv(tmp_path/'r_intervals.csv').set_index('task')
+    assert len(rows)==4 and rows.enc.str.startswith('untrained').sum()==2 and rows.test.between(0, 100).all()
+    assert gain['diff'].average==pytest.approx(rows.test[:2].mean()-rows.test[2:].mean(), abs=.02) and (gain.lo<=gain['diff']).all() and (gain['diff']<=gain.hi).all()
+    monkeypatch.setattr(recipe, 'judge', None)
+    recipe.main(**args)
 
 def test_benches_say_what_is_missing():
     for m in (ablate, supervised):
