@@ -11,13 +11,13 @@ def seconds(f):
     if torch.cuda.is_available(): torch.cuda.synchronize()
     return clock()-t
 
-def in_turn(fs:dict, runs=5, per=(1,1)):
+def in_turn(fs:dict, runs=5, per=None):
     "Median seconds of each function / its `per`, after one run to warm up; in turn, so that what else the machine does hits all alike"
     for f in fs.values(): f()
     ts = {k:[] for k in fs}
     for _ in range(runs):
         for k,f in fs.items(): ts[k].append(seconds(f))
-    return {k:median(t)/n for (k,t),n in zip(ts.items(), per)}
+    return {k:median(t)/n for (k,t),n in zip(ts.items(), per or [1]*len(fs), strict=True)}
 
 def fmt(s): return f'{s:.3g} s' if s>=1 else f'{1e3*s:.3g} ms' if s>=1e-3 else f'{1e6*s:.3g} µs'
 

@@ -114,6 +114,7 @@ class Ridge:
         valid=None,     # (embeddings, labels) to choose on instead
         alphas=(1e-6,1e-5,3e-5,1e-4,3e-4,1e-3), # to choose from, as shares of the squared norm of all embeddings
         numbers:bool=False, # `y` are numbers
+        one_se:bool=False,  # the strongest regularisation within a standard error of the best, over the folds of cross-validation
     ):
         self.mean,self.std,self.y = x.mean(0, dtype=float),x.std(0, dtype=float),np.asarray(y)
         self.std[self.std<1e-8] = 1.
@@ -122,8 +123,10 @@ class Ridge:
         self.hot = self.y.reshape(len(x), -1).astype(float) if self.multi or numbers else (self.y[:,None]==self.vocab).astype(float)
         self.folds,scale = (None,(self.z**2).sum())
         alphas = [a*scale for a in alphas]
-        self.cv = self._try(groups, valid, alphas) if len(alphas)>1 else []
+        cv = self._try(groups, valid, alphas) if len(alphas)>1 else np.zeros((0,0))
+        self.cv = cv.mean(0) if len(cv) else []
         best = int(np.argmax(self.cv)) if len(self.cv) else len(alphas)//2
+        if one_se and len(cv)>1: best = np.flatnonzero(self.cv>=self.cv[best]-cv[:,best].std(ddof=1)/len(cv)**.5)[-1]
         self.alpha,self.used,(self.w,self.b) = alphas[best]/scale,alphas[best],next(_ridges(self.z, self.hot, alphas[best:best+1]))
 
     def turn(self, x): return (np.asarray(x, float)-self.mean)/self.std
@@ -135,10 +138,10 @@ class Ridge:
         return -np.square(s-y.reshape(s.shape)).mean() if self.numbers else mean_ap(y, s) if self.multi else np.mean(self.vocab[s.argmax(1)]==y)
 
     def _try(self, groups, valid, alphas):
-        "How good each regularisation is; empty where that cannot be said"
-        if valid is not None: return [self.rate(self.turn(valid[0])@w+b, np.asarray(valid[1])) for w,b in _ridges(self.z, self.hot, alphas)]
+        "How good each regularisation is in each fold (folds, alphas); empty where that cannot be said"
+        if valid is not None: return np.array([[self.rate(self.turn(valid[0])@w+b, np.asarray(valid[1])) for w,b in _ridges(self.z, self.hot, alphas)]])
         self.folds = _folds(np.zeros(len(self.y)) if self.multi or self.numbers else self.y, groups)
-        return np.mean([[self.rate(s, self.y[v]) for s in self.left_out(v, alphas)] for v in self.folds], 0) if self.folds else []
+        return np.array([[self.rate(s, self.y[v]) for s in self.left_out(v, alphas)] for v in self.folds or []])
 
     def left_out(self, v, alphas): return [self.z[v]@w+b for w,b in _ridges(np.delete(self.z, v, 0), np.delete(self.hot, v, 0), alphas)]
 

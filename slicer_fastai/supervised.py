@@ -133,10 +133,11 @@ def init_head(
     model:AudioClassifier,
     items, y,           # clips and their targets: classes (n,), indicators (n, c), or numbers
     numbers:bool=False, # the targets are numbers
+    one_se:bool=False,  # see `Ridge`
 )->AudioClassifier:
     "Make the head the linear probe of these clips: ridge regression, scaled to logits"
     with warnings.catch_warnings(): warnings.simplefilter('ignore'); x = embed(model.encoder, items, errors='skip')
-    ok = np.isfinite(x).all(1); r = Ridge(x[ok], y[ok], numbers=numbers)
+    ok = np.isfinite(x).all(1); r = Ridge(x[ok], y[ok], numbers=numbers, one_se=one_se)
     hard,(bn,lin) = not (r.multi or numbers),model.head
     cls = r.vocab if hard else np.arange(lin.out_features)                                      # a class without a clip is never answered
     a = 1. if numbers else _scale(r.held_out(), np.searchsorted(cls, r.y) if hard else r.y, r.multi)
@@ -177,11 +178,13 @@ class AudioLearner(WholeFiles, BFloat16, Learner):
         lr = ifnone(base_lr, 1e-3 if self.pretrained else 3e-3)
         if freeze_epochs: self.freeze(); self.fit_one_cycle(freeze_epochs, lr, **{**kwargs, 'pct_start':.99})
         self.unfreeze(); self.fit_one_cycle(epochs, slice(lr/lr_mult, lr), **kwargs)
-        if ifnone(refit, self.probed): self.probe_head()
+        if ifnone(refit, self.probed): self.probe_head(one_se=True)                  # the encoder knows its training clips by now
 
-    def probe_head(self):
+    def probe_head(self,
+        one_se:bool=False, # regularised more, see `Ridge`
+    ):
         "Make the head the linear probe of at most 2,000 training clips"
-        init_head(get_model(self.model), *_labelled(self.dls, 2000), numbers=self.numbers)
+        init_head(get_model(self.model), *_labelled(self.dls, 2000), numbers=self.numbers, one_se=one_se)
 
     @torch.no_grad()
     def predict(self,

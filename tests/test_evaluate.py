@@ -22,6 +22,17 @@ def test_ridge_is_scikit_learns(sets, a):
         r = Ridge(x_, y, alphas=[a]); z = r.turn(x_)
         np.testing.assert_array_equal(r(xt_), RidgeClassifier(alpha=a*(z*z).sum()).fit(z, y).predict(r.turn(xt_)))
 
+def test_one_standard_error():
+    "As said by hand, fold by fold: never weaker than the best, within a standard error of it, and the strongest such"
+    (x,y,g),alphas = blobs(d=60),[10.**o for o in range(-6, 1)]
+    best,safe = [Ridge(x, y, g, alphas=alphas, one_se=o) for o in (False,True)]
+    scale = (best.z**2).sum()
+    by_fold = np.array([[np.mean(best.vocab[o.argmax(1)]==y[v]) for o in best.left_out(v, [a*scale for a in alphas])] for v in best.folds])
+    np.testing.assert_allclose(by_fold.mean(0), safe.cv)
+    b = by_fold.mean(0).argmax(); enough = by_fold.mean(0)>=by_fold.mean(0)[b]-by_fold[:,b].std(ddof=1)/len(by_fold)**.5
+    assert best.alpha==pytest.approx(alphas[b]) and safe.alpha==pytest.approx(alphas[np.flatnonzero(enough)[-1]]) and safe.alpha>best.alpha
+    assert Ridge(x, y, valid=(x,y), one_se=True).alpha==Ridge(x, y, valid=(x,y)).alpha     # one fold has no standard error
+
 def test_result_is_a_float_and_more(sets):
     r = linear_probe(None, *sets)
     assert isinstance(r, float) and r==float(r) and round(r, 2)==round(float(r), 2) and pd.DataFrame([dict(a=r)]).a.dtype==float
