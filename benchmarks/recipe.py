@@ -16,7 +16,7 @@ from slicer_fastai.evaluate import _draws
 from .ablate import tasks, read_rows, append_row
 
 nets = dict(small=('audiontt',dict(d=512, width=32)), published=('audiontt',dict(d=2048, width=64)), byola2022=('audiontt2022',{}))
-readings = {'today':('fc1','max+mean'), 'ms+mel':('fc1 logmel','mean+std'), 'c23f1+mel':('conv2 conv3 fc1 logmel','mean+std'), 'c23f12+mel':('conv2 conv3 fc1 fc2 logmel','mean+std')}
+readings = {'mel':('logmel','mean+std'), 'today':('fc1','max+mean'), 'ms+mel':('fc1 logmel','mean+std'), 'c23f1+mel':('conv2 conv3 fc1 logmel','mean+std'), 'c23f12+mel':('conv2 conv3 fc1 fc2 logmel','mean+std')}
 
 def train(data, keep, net, seed, clips, bf16):
     "One cycle over about so many clips, as slicer-small's card says; its encoder's folder"
@@ -76,7 +76,7 @@ def main(
     bf16:store_true=False, # train in bfloat16
     keep:Path=Path('recipe'),    # encoders, states, answers on test clips
     out:Path=Path('recipe.csv'), # one row an encoder and reading
-    read:str='c23f1+mel',        # readings, with spaces between, of: today ms+mel c23f1+mel c23f12+mel own (the encoder's own layers); the first is the one compared
+    read:str='c23f1+mel',        # readings, with spaces between, of: mel (no network) today ms+mel c23f1+mel c23f12+mel own (the encoder's own layers); the first is the one compared
     seeds:int=3,                 # untrained twins
     ours:str='slicer-small',     # encoders whose mean is compared with the untrained: names of folders in `keep`, or shipped ones, with spaces between
 ):
