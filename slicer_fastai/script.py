@@ -122,7 +122,7 @@ def slicer_pretrain(
     width:int=None,          # channels of audiontt's convolutions; default: 32 (SLICER: 64)
     duration:float=0.95,     # seconds of a window
     workers:int=None,        # worker processes; default as fastai
-    bf16:bool=False,         # train in bfloat16: twice as fast on a GPU, and on processors with AMX or AVX-512 BF16
+    bf16:bool=False,         # train in bfloat16, for GPUs and processors with AMX (slower where it is emulated)
     seed:int=42,             # of everything
     out:Path=Path('slicer_run'), # folder for encoder, learner, report and losses
     fresh:bool=False,        # start anew, and write over a run in `out`
