@@ -4,6 +4,7 @@
 
 PATH as for benchmarks.ablate. Labelled clips are drawn from the training split; the same draw for all ways; whole clips are judged.
 `--split fold0` (fold1, fold2) is for choosing: a third of the training clips' groups are judged, the rest is trained on.
+`--opts "{'warp':.1}"` warps the frequencies of training clips (`FreqWarp`); other options are those of `audio_learner` and `fine_tune`.
 """
 import ast, time
 from fastcore.script import call_parse, CliError
@@ -25,6 +26,7 @@ def run(task, enc, i, split, way, epochs, seed, opts):
     if way=='probe': return linear_probe(enc, train, test, progress=False)
     fit = {a:opts[a] for a in ('base_lr','lr_mult','freeze_epochs','refit') if a in opts}
     opts = {} if way=='scratch' else {a:v for a,v in opts.items() if a not in fit}
+    if 'warp' in opts: opts['augment'] = FreqWarp(opts.pop('warp'))
     return Supervised(enc, epochs, pretrained=way=='finetune', seed=seed, fit=fit if way=='finetune' else None, **opts).fit_test(train, test)
 
 @call_parse
@@ -37,7 +39,7 @@ def main(
     split:str='test',       # judged on
     ways:str='probe scratch finetune', # to the label
     only:str='',            # some tasks only
-    opts:str='{}',          # of audio_learner and fine_tune, as a Python dict
+    opts:str='{}',          # of audio_learner and fine_tune, and `warp`, as a Python dict
     out:Path=Path('finetune.csv'), # one row a run; rows that are there are not run again
 ):
     "Probe, scratch, fine-tuned"

@@ -73,7 +73,7 @@ def main(
     train_seed:int=None, # train a run of this seed instead
     clips:int=262144,   # that it sees
     net:str='small',    # or 'published' (AudioNTT as published, 2048 numbers, 64 channels), 'byola2022' (the encoder of BYOL-A's second paper)
-    bf16:store_true=False, # train in bfloat16, for processors with AMX
+    bf16:store_true=False, # train in bfloat16, for processors that compute in it
     keep:Path=Path('recipe'),    # encoders, states, answers on test clips
     out:Path=Path('recipe.csv'), # one row an encoder and reading
     read:str='c23f1+mel',        # readings, with spaces between, of: mel (no network) today ms+mel c23f1+mel c23f12+mel own (the encoder's own layers); the first is the one compared

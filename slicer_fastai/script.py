@@ -34,11 +34,12 @@ def folder_halves(
 # %% ../nbs/60_script.ipynb #37450209
 _results = 'encoder','learner.pkl','report.html','report.json'
 
-def _check(arch, epochs, lr, bs, d, width, workers, seed):
+def _check(arch, epochs, lr, bs, d, width, workers, seed, precision):
     "One line for a figure that cannot be meant"
     least = dict(epochs=(epochs,1), bs=(bs,2), d=(d,1), width=(width,1), workers=(workers,0), seed=(seed,0))
     for k,(v,lo) in least.items():
         if v is not None and not lo<=v<2**32: raise CliError(f'--{k} {v}: at least {lo}')
+    if precision not in (None,'bf16','float32'): raise CliError(f"--precision {precision}: 'bf16' or 'float32'")
     if not 0<lr<=1: raise CliError(f'--lr {lr}: above 0 and at most 1; 1e-3 is the default')
     if not arch.startswith('audiontt') and (d or width): raise CliError(f'--d and --width are sizes of audiontt: leave them out with --arch {arch}')
 
@@ -122,14 +123,14 @@ def slicer_pretrain(
     width:int=None,          # channels of audiontt's convolutions; default: 32 (SLICER: 64)
     duration:float=0.95,     # seconds of a window
     workers:int=None,        # worker processes; default as fastai
-    bf16:bool=False,         # train in bfloat16, for GPUs and processors with AMX (slower where it is emulated)
+    precision:str=None,      # 'bf16' or 'float32'; default: bf16 on processors that compute in it, else float32
     seed:int=42,             # of everything
     out:Path=Path('slicer_run'), # folder for encoder, learner, report and losses
     fresh:bool=False,        # start anew, and write over a run in `out`
 ): # figures of the run
     "Pre-train an audio encoder on a folder of recordings by SLICER, and report what it learned"
     t0,out = time.time(),Path(out)
-    _check(arch, epochs, lr, bs, d, width, workers, seed)
+    _check(arch, epochs, lr, bs, d, width, workers, seed, precision)
     if is_cli(slicer_pretrain): plt.switch_backend('agg'); warnings.formatwarning = lambda m,*args,**kwargs: f'{m}\n'
     join_processes()
     set_seed(seed, reproducible=True)
@@ -140,15 +141,16 @@ def slicer_pretrain(
         dls,files = _loaders(path, bs, duration, workers, seed)
         first_only(_folder, out, fresh)
         learn = SlicerLearner(dls, arch, arch_kwargs=kw, seed=seed, path=out, cbs=RememberFiles())
-        if bf16: learn.to_bf16()
+        precision = ifnone(precision, 'bf16' if dls.device.type=='cpu' and computes_bf16() else 'float32')
+        if precision=='bf16': learn.to_bf16()
         epochs,halves = ifnone(epochs, size_defaults(len(dls.train_ds))['epochs']),folder_halves(path, files, seed=seed)
-        if not rank_distrib(): print(f'{len(dls.train_ds)} clips to train on, {len(dls.valid_ds)} to validate; {arch}, {epochs} epochs; results in {out}')
+        if not rank_distrib(): print(f'{len(dls.train_ds)} clips to train on, {len(dls.valid_ds)} to validate; {arch}, {epochs} epochs in {precision}; results in {out}')
         stopped = _fit(learn, epochs, lr, halves, out)
     except (OSError, ValueError, AudioReadError) as e: raise CliError(str(e))
     many = dict(processes=n_processes()) if n_processes()>1 else {}
     leave_processes()
     if rank_distrib(): return
-    figures = _summary(learn, stopped, time.time()-t0, arch=arch, lr=lr, bs=dls.bs, seed=seed, **many)
+    figures = _summary(learn, stopped, time.time()-t0, arch=arch, lr=lr, bs=dls.bs, seed=seed, precision=precision, **many)
     kinds = 'no probe' if halves is None else f'{len(set(halves[0][1]))} as labels of the probe'
     failed = _write(learn, out, figures, dict(time=f'{time.time()-t0:.0f} s', folders=kinds))
     _tell(out, figures)

@@ -76,13 +76,16 @@ def test_a_run_is_not_written_over(recordings, tmp_path):
         r = slicer_pretrain(recordings, out=tmp_path, workers=0, epochs=1, d=32, width=8, fresh=True)
     assert json.loads((tmp_path/'report.json').read_text())==r and (tmp_path/'mine.txt').exists()
 
-def test_bf16(recordings, tmp_path, monkeypatch):
+@pytest.mark.parametrize('asked,computes,want', [('bf16',False,True), ('float32',True,False), (None,True,True), (None,False,False)])
+def test_precision(recordings, tmp_path, monkeypatch, asked, computes, want):
+    "bfloat16 where it is asked for, or where nothing is asked and the processor computes it"
     seen,loss = [],SlicerModel.loss
+    monkeypatch.setattr('slicer_fastai.script.computes_bf16', lambda: computes)
     monkeypatch.setattr(SlicerModel, 'loss', lambda self, *args, **kwargs: (seen.append(torch.is_autocast_enabled('cpu')), loss(self, *args, **kwargs))[1])
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        r = slicer_pretrain(recordings, out=tmp_path/'run', workers=0, epochs=1, d=32, width=8, bf16=True)
-    assert any(seen) and math.isfinite(r['valid_loss'])                     # Health looks in float32
+        r = slicer_pretrain(recordings, out=tmp_path/'run', workers=0, epochs=1, d=32, width=8, precision=asked)
+    assert any(seen)==want and r['precision']==('bf16' if want else 'float32') and math.isfinite(r['valid_loss'])   # Health looks in float32
 
 def test_results_are_written_one_by_one(recordings, tmp_path, monkeypatch, capsys):
     def broken(*args, **kwargs): raise RuntimeError('no room')

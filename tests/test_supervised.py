@@ -102,10 +102,21 @@ def test_augment_and_results(enc, labelled):
     r = quiet(l, l.result); assert isinstance(r, float) and r.plot() is not None
     quiet(l, l.show_results, max_n=2)
 
-def test_spec_augment_masks_bands(labelled, enc):
-    l = audio_learner(labelled, enc); x = labelled.train.one_batch()[0]
-    l.xb,cb = (x,),SpecAugment(.5, .5); cb.learn = l; cb.before_batch()
+def test_augment_masks_bands(labelled, enc):
+    l = audio_learner(labelled, enc, augment=SpecMask(.5, .5)); x = labelled.train.one_batch()[0]
+    l.xb = (x,); l.augment.before_batch()
     m = (l.xb[0]!=x)[:,0]; assert .1<m.float().mean()<.7 and not torch.equal(m[0], m[1])
+
+def test_augment_takes_transforms_in_order(labelled, enc):
+    "Training batches only, each clip by itself; the validation set is what it was"
+    l = audio_learner(labelled, enc, augment=[FreqWarp(), RandomEQ()])
+    assert [type(o) for o in l.augment.tfms]==[FreqWarp,RandomEQ] and not l.augment.run_valid
+    seen = []
+    class Look(Callback):
+        order = Augment.order+1
+        def before_batch(self): seen.append((self.training, type(self.xb[0]), self.xb[0].isfinite().all().item()))
+    quiet(l, l.fit, 1, cbs=Look())
+    assert {o[0] for o in seen}=={True,False} and all(ok for train,_,ok in seen if train)
 
 def test_a_broken_validation_clip(enc, files, tmp_path):
     "Answers to the others, in their order; groups with them; the table of losses names the right files"
