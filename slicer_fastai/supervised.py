@@ -167,14 +167,14 @@ class AudioLearner(WholeFiles, BFloat16, Learner):
     @delegates(Learner.fit_one_cycle, but=['n_epoch','lr_max'])
     def fine_tune(self,
         epochs,               # of all layers
-        base_lr:float=None,   # of the head; default: 1e-3 where the encoder is pre-trained, 3e-3 from scratch
+        base_lr:float=None,   # of the head; default: 1e-3 up to 500 training clips, in proportion to them above, at most 3e-3; from scratch 3e-3
         lr_mult:float=1.,     # the encoder's is so many times smaller
         freeze_epochs:int=0,  # before that, only the head
         refit:bool=None,      # in the end the head becomes the linear probe of the encoder as it is now; default: if it began as one
         **kwargs
     ):
         "One cycle over all layers; as fastai's, but the head begins as the linear probe, needs no epoch of its own, and ends as one"
-        lr = ifnone(base_lr, 1e-3 if self.pretrained else 3e-3)
+        lr = ifnone(base_lr, 1e-3*min(max(len(self.dls.train_ds)/500, 1), 3) if self.pretrained else 3e-3)
         if freeze_epochs: self.freeze(); self.fit_one_cycle(freeze_epochs, lr, **{**kwargs, 'pct_start':.99})
         self.unfreeze(); self.fit_one_cycle(epochs, slice(lr/lr_mult, lr), **kwargs)
         if ifnone(refit, self.probed): self.probe_head(one_se=True)                  # the encoder knows its training clips by now

@@ -142,3 +142,11 @@ def test_shards(enc, files, tmp_path):
     l = audio_learner(dls, enc); quiet(l, l.fine_tune, 1)
     p,y = quiet(l, l.get_preds)
     assert len(p)==len(y)==len(dls.valid_ds)==len(quiet(l, l.result).y) and l.predict(fs[0])[0] in dls.vocab
+
+@pytest.mark.parametrize('n,pretrained,want', [(100,True,1e-3), (500,True,1e-3), (1000,True,2e-3), (9000,True,3e-3), (100,False,3e-3)])
+def test_the_rate_grows_with_the_clips(labelled, enc, monkeypatch, n, pretrained, want):
+    l,seen = audio_learner(labelled, enc, pretrained=pretrained, probe=False),[]
+    monkeypatch.setattr(l, 'fit_one_cycle', lambda epochs, lr, **kw: seen.append(lr))
+    l.dls.train.dataset = range(n)
+    l.fine_tune(1)
+    assert seen[0].start==seen[0].stop==pytest.approx(want)
