@@ -147,6 +147,6 @@ def test_shards(enc, files, tmp_path):
 def test_the_rate_grows_with_the_clips(labelled, enc, monkeypatch, n, pretrained, want):
     l,seen = audio_learner(labelled, enc, pretrained=pretrained, probe=False),[]
     monkeypatch.setattr(l, 'fit_one_cycle', lambda epochs, lr, **kw: seen.append(lr))
-    l.dls.train.dataset = range(n)
+    monkeypatch.setattr(l.dls.train, 'dataset', range(n))
     l.fine_tune(1)
     assert seen[0].start==seen[0].stop==pytest.approx(want)
