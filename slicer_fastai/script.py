@@ -152,7 +152,7 @@ def slicer_pretrain(
     if rank_distrib(): return
     figures = _summary(learn, stopped, time.time()-t0, arch=arch, lr=lr, bs=dls.bs, seed=seed, precision=precision, **many)
     kinds = 'no probe' if halves is None else f'{len(set(halves[0][1]))} as labels of the probe'
-    failed = _write(learn, out, figures, dict(time=f'{time.time()-t0:.0f} s', folders=kinds))
+    failed = _write(learn, out, figures, dict(time=f'{time.time()-t0:.0f} s', folders=kinds, precision=precision))
     _tell(out, figures)
     if not (stopped or failed): States(out/'state').remove()
     if is_cli(slicer_pretrain) and (stopped or failed): raise SystemExit(130 if stopped else 1)
