@@ -282,7 +282,8 @@ def audio_learner(
     enc,pretrained = _encoder_for(dls, encoder, pretrained)
     y0 = TensorCategory(0) if isinstance(dls.train_ds, PackedWindows) else dls.train_ds.tls[1][0]
     model = AudioClassifier(enc, n_out, keep_bn).to(dls.device)
-    cbs = [*([Augment(SpecMask(.2, .2)), MixUp(.4)] if augment is True else [Augment(*L(augment))] if augment else []), *L(cbs)]
+    if augment is True: cbs = [Augment(SpecMask(.2, .2)), MixUp(.4), *L(cbs)]
+    elif augment: cbs = [Augment(*L(augment)), *L(cbs)]
     learn = AudioLearner(whole_clips(dls) if whole else dls, model, loss_func=loss_func, metrics=ifnone(metrics, _metrics(y0)),
         splitter=lambda m: [params(m.encoder), params(m.head)], cbs=cbs, **kwargs)
     learn.pretrained,learn.probed = pretrained,pretrained and probe and _read_by_us(dls)

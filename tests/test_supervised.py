@@ -108,15 +108,13 @@ def test_augment_masks_bands(labelled, enc):
     m = (l.xb[0]!=x)[:,0]; assert .1<m.float().mean()<.7 and not torch.equal(m[0], m[1])
 
 def test_augment_takes_transforms_in_order(labelled, enc):
-    "Training batches only, each clip by itself; the validation set is what it was"
-    l = audio_learner(labelled, enc, augment=[FreqWarp(), RandomEQ()])
-    assert [type(o) for o in l.augment.tfms]==[FreqWarp,RandomEQ] and not l.augment.run_valid
-    seen = []
+    "Of training batches; the validation set stays what it is"
+    l,seen = audio_learner(labelled, enc, augment=[lambda x: x*0, lambda x: x+1]),[]
     class Look(Callback):
         order = Augment.order+1
-        def before_batch(self): seen.append((self.training, type(self.xb[0]), self.xb[0].isfinite().all().item()))
+        def before_batch(self): seen.append((self.training, bool((self.xb[0]==1).all())))
     quiet(l, l.fit, 1, cbs=Look())
-    assert {o[0] for o in seen}=={True,False} and all(ok for train,_,ok in seen if train)
+    assert set(seen)=={(True,True),(False,False)}
 
 def test_a_broken_validation_clip(enc, files, tmp_path):
     "Answers to the others, in their order; groups with them; the table of losses names the right files"
