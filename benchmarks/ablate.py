@@ -4,7 +4,7 @@
 
 PATH holds pretrain.csv (column `files`) and tasks/*.csv (columns path, label, split = train/valid/test), names relative to PATH.
 The first run of each seed is the base; then every value of every switch, alone (`--grid`: all combinations). A switch is any argument of
-`SlicerLearner`, of `SlicerDataLoaders`, or one of lr, passes, bs, wd; passes=0 is the untrained encoder, preset=lape the reference's choices.
+`SlicerLearner`, of `SlicerDataLoaders`, or one of lr, passes, bs, wd, bf16; passes=0 is the untrained encoder, preset=lape the reference's choices.
 Runs whose row is in the CSV already are skipped. Probes are ridge classifiers, their regularisation chosen by cross-validation over groups (speakers, kits,
 fonts) of the training clips; `--split valid` (default) scores on the validation clips, without those of `--heard`: groups of which PATH/pretrain.csv has clips.
 `--split test` is for the last look (regularisation: validation clips).
@@ -16,10 +16,6 @@ from fastcore.script import call_parse, CliError
 from fastai.basics import *
 from fastai.callback.all import *
 from slicer_fastai.all import *
-from sklearn.linear_model import RidgeClassifier
-from sklearn.model_selection import GridSearchCV, GroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 def value(s):
     "'3e-4' → 0.0003, 'None' → None, 'True' → True, 'rms' → 'rms'"
@@ -42,20 +38,12 @@ def tasks(data, heard=()):
         res[f.stem] = {s:([data/p for p in d.path], d.label.astype(str).tolist(), d.group.astype(str).tolist()) for s,d in df.groupby('split')}
     return res
 
-def fit_probe(x, y, groups, alphas=(1e-6,1e-5,3e-5,1e-4,3e-4,1e-3,3e-3)):
-    "Ridge classifier on standardised embeddings; regularisation (a share of their squared norm) by 5-fold cross-validation over whole groups"
-    pipe = make_pipeline(StandardScaler(), RidgeClassifier())
-    cv = GroupKFold(min(5, len(set(groups))))
-    return GridSearchCV(pipe, dict(ridgeclassifier__alpha=[a*x.size for a in alphas]), cv=cv).fit(x, y, groups=groups)
-
 def probe(features, ts, split='valid'):
     "Accuracy in % on each task, from a function files → embeddings (n, d)"
     res = {}
     for t,s in ts.items():
-        f,y,g = s['train']
-        x = features(f); on = lambda n: (features(s[n][0]),s[n][1])
-        acc = fit_probe(x, y, g).score(*on('valid')) if split=='valid' else linear_probe(None, (x,y), on(split), valid=on('valid'))
-        res[t] = 100*float(acc)
+        at = {k:(features(f),np.array(y),np.array(g)) for k,(f,y,g) in s.items() if k in ('train','valid',split)}
+        res[t] = 100*float(linear_probe(None, at['train'], at[split], valid=None if split=='valid' else at['valid']))
     return {**res, 'average':sum(res.values())/len(res)}
 
 DL_ARGS = 'sr duration pad level n_mels bs num_workers windows'.split()
@@ -63,10 +51,11 @@ DL_ARGS = 'sr duration pad level n_mels bs num_workers windows'.split()
 def train(data, cfg, seed):
     "One run: (learner, seconds)"
     set_seed(seed, reproducible=True)
-    cfg = dict(cfg); lr,passes,wd,preset = cfg.pop('lr'),cfg.pop('passes'),cfg.pop('wd', None),cfg.pop('preset', None)
+    cfg = dict(cfg); lr,passes,wd,preset,bf16 = cfg.pop('lr'),cfg.pop('passes'),*(cfg.pop(k, None) for k in ('wd','preset','bf16'))
     if preset: cfg = {**lape_preset, 'level':None, 'windows':1, **cfg}
     dls = SlicerDataLoaders.from_df(pd.read_csv(data/'pretrain.csv'), data, **{k:cfg.pop(k) for k in DL_ARGS if k in cfg})
     learn = SlicerLearner(dls, seed=seed, **cfg)
+    if bf16: learn.to_bf16()
     t = time.time()
     if passes:
         with learn.no_bar(), learn.no_logging(): learn.fit(passes, lr, wd=wd) if preset else learn.fit_one_cycle(passes, lr, wd=wd)
@@ -90,7 +79,7 @@ def row(data, ts, cfg, seed, split, keep=None):
     learn,secs = train(data, cfg, seed)
     if keep: learn.encoder.save_pretrained(Path(keep)/run_name(cfg, seed))
     rec = dict(zip(learn.recorder.metric_names[1:-1], learn.recorder.values[-1])) if cfg['passes'] else {}
-    files = [f for s in ts.values() for f in s['valid'][0]]
+    files = [f for s in ts.values() for f in s['valid'][0][::4]]
     acc = probe(partial(embed, learn.encoder, progress=False), ts, split)
     return dict(**cfg, seed=seed, run=run_name(cfg, seed), clips=cfg['passes']*len(learn.dls.train)*learn.dls.train.bs, **{k:round(v,4) for k,v in rec.items()},
                 **health(learn, files), **{k:round(v,2) for k,v in acc.items()},
@@ -124,6 +113,7 @@ def picture(rows, keys, out):
 @call_parse
 def main(
     data:Path=None,                   # folder with pretrain.csv and tasks/
+    more:Path=None,                   # folder with more tasks/
     passes:float=5,                   # passes over the pre-training clips
     seeds:int=1,                      # how many seeds
     first:int=0,                      # the first of them
@@ -138,7 +128,7 @@ def main(
 ):
     "Train and probe SLICER under changed settings"
     if data is None: raise CliError('--data is missing: the folder with pretrain.csv and tasks/')
-    data = Path(data); ts = tasks(data, heard.split()); out = Path(out)
+    data = Path(data); ts = {**tasks(data, heard.split()), **(tasks(Path(more)) if more else {})}; out = Path(out)
     cfg = {'passes':int(passes), 'lr':lr, **json.loads(base)}
     runs = plan(cfg, switch, grid)
     keys = list(dict.fromkeys(k for r in runs for k in r))

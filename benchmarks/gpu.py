@@ -13,7 +13,7 @@ from fastai.callback.all import *
 from slicer_fastai.all import *
 from .ablate import tasks, probe, read_rows, append_row
 
-recipes = {'default':{}, 'local':dict(local_weight=1.), 'reference':{**lape_preset, 'level':None, 'windows':1}}
+recipes = {'default':{}, 'reference':{**lape_preset, 'level':None, 'windows':1}}
 
 def bundle(data, out, mb):
     "Copy the tasks, and files of the pool in random order until `mb` MB are full"

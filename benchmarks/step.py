@@ -92,18 +92,16 @@ def same_loss(m, p, v):
 
 def gpu(m, opt, v, runs):
     "Clips a second of the step, share of the bare network, and the GPU's idle time, in float32 and bfloat16"
-    for dt in (torch.float32, torch.bfloat16):
-        def cast(f):
-            def _f():
-                with torch.autocast('cuda', dtype=dt, enabled=dt!=torch.float32): f()
-            return _f
-        x = torch.cat(v)
-        bare = cast(lambda: m.student(x)[0].sum().backward())
-        t = in_turn({'step':cast(lambda: our_step(m, opt, *m.views(v[0]))), 'bare':bare}, runs)
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as prof:
-            s = seconds(lambda: [cast(lambda: our_step(m, opt, *m.views(v[0])))() for _ in range(10)])
+    x = torch.cat(v)
+    def bare(half):
+        with torch.autocast('cuda', torch.bfloat16, enabled=half): y = m.student(x)[0].sum()
+        y.backward()
+    for half in (False,True):
+        step = lambda: our_step(m, opt, *m.views(v[0]), half)
+        t = in_turn({'step':step, 'bare':lambda: bare(half)}, runs)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as prof: s = seconds(lambda: [step() for _ in range(10)])
         busy = sum(e.self_device_time_total for e in prof.key_averages())/1e6
-        print(f"{str(dt)[6:]:>9}: {len(v[0])/t['step']:8.0f} clips/s, bare network's forward + backward {100*t['bare']/t['step']:.0f} % of the step, GPU idle {100*max(0, 1-busy/s):.0f} %")
+        print(f"{'bfloat16' if half else 'float32':>9}: {len(v[0])/t['step']:8.0f} clips/s, bare network's forward + backward {100*t['bare']/t['step']:.0f} % of the step, GPU idle {100*max(0, 1-busy/s):.0f} %")
 
 @call_parse
 def main(
