@@ -2,6 +2,7 @@
 import json
 import numpy as np, pandas as pd, pytest
 from fastcore.script import CliError
+from fastai.callback.fp16 import MixedPrecision
 from slicer_fastai.all import get_audio_files
 from benchmarks import ablate, recipe, supervised
 
@@ -28,6 +29,21 @@ def test_ablate_trains_probes_and_resumes(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(ablate, 'train', None)                                 # whatever is there is not run again
     ablate.main(**args)
     assert pd.read_csv(tmp_path/'a.csv', keep_default_na=False, dtype=dict(run=str)).equals(df)
+
+def test_ablate_reads_more_tasks_and_trains_in_bf16(corpus, tmp_path, monkeypatch):
+    (tmp_path/'more'/'tasks').mkdir(parents=True)
+    df = pd.read_csv(corpus/'tasks'/'classes.csv')
+    df.assign(label=[f[0] for f in df.label]).to_csv(tmp_path/'more'/'tasks'/'letters.csv', index=False)
+    learners,train = [],ablate.train
+    def spied(*args):
+        learners.append((res := train(*args))[0])
+        return res
+    monkeypatch.setattr(ablate, 'train', spied)
+    ablate.main(data=corpus, more=tmp_path/'more', passes=1, out=tmp_path/'a.csv', base=SMALL, switch=['bf16=True'])
+    plain,half = (any(isinstance(cb, MixedPrecision) for cb in o.cbs) for o in learners)
+    assert half and not plain
+    df = pd.read_csv(tmp_path/'a.csv')
+    assert len(df)==2 and df.instance_loss.nunique()==2 and np.allclose(df.average, (df.classes+df.letters)/2, atol=.02)
 
 def test_ablate_done_compares_all_settings():
     cfg = dict(passes=1, lr=1e-3)
