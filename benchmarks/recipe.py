@@ -19,7 +19,7 @@ nets = dict(small=('audiontt',dict(d=512, width=32)), published=('audiontt',dict
 readings = {'mel':('logmel','mean+std'), 'today':('fc1','max+mean'), 'ms+mel':('fc1 logmel','mean+std'), 'c23f1+mel':('conv2 conv3 fc1 logmel','mean+std'), 'c23f12+mel':('conv2 conv3 fc1 fc2 logmel','mean+std')}
 
 def train(data, keep, net, seed, clips, bf16):
-    "One cycle over about so many clips, as slicer-small's card says; its encoder's folder"
+    "One cycle of whole passes, about so many clips, as slicer-small's card says; its encoder's folder"
     name = f"{'' if net=='small' else net+'_'}{clips}_s{seed}{'_bf16' if bf16 else ''}"
     done = keep/name
     if (done/'config.json').exists(): return done
@@ -71,7 +71,7 @@ def main(
     data:Path=None,     # folder with pretrain.csv and tasks/
     more:Path=None,     # folder with more tasks/
     train_seed:int=None, # train a run of this seed instead
-    clips:int=262144,   # that it sees
+    clips:int=262144,   # that it sees, to the nearest whole pass over the training clips
     net:str='small',    # or 'published' (AudioNTT as published, 2048 numbers, 64 channels), 'byola2022' (the encoder of BYOL-A's second paper)
     bf16:store_true=False, # train in bfloat16, for processors that compute in it
     keep:Path=Path('recipe'),    # encoders, states, answers on test clips
@@ -94,4 +94,4 @@ def main(
             res = judge(read_at(enc, r), ts, keep/'answers'/r/name)
             append_row(out, row := dict(enc=name, read=r, **{k:round(v, 2) for k,v in res.items()})); print(row, flush=True)
     print((res := gains(keep/'answers'/read.split()[0], list(trained), blank)).round(2).to_string())
-    res.round(2).to_csv(out.with_name(out.stem+'_intervals.csv'))
+    res.round(3).to_csv(out.with_name(out.stem+'_intervals.csv'))
