@@ -58,8 +58,27 @@ def split_clips(
     if bs<1: raise ValueError(f'bs={bs}: at least 1')
     if n<2: raise ValueError(f'{n} file(s): one is needed to train on and one to validate with')
     splits = RandomSplitter(max(valid_pct, 1/n), seed=seed)(range(n)) if valid_idx is None else IndexSplitter(valid_idx)(range(n))
+    if not (len(splits[0]) and len(splits[1])): raise ValueError(f'{len(splits[0])} clips to train on, {len(splits[1])} to validate with: at least one of each')
     if bs>(m := len(splits[0])): warn(f'batch size {bs} is larger than the {m} training clips: using bs={m}')
     return splits,min(bs, m)
+
+def _column(df, c, what):
+    "A column of a table, by name or place"
+    if c in df.columns: return df[c]
+    if isinstance(c, int) and -len(df.columns)<=c<len(df.columns): return df.iloc[:,c]
+    raise ValueError(f'{what}={c!r}: the table has the columns {", ".join(map(repr, df.columns))}')
+
+def _true_places(col, what):
+    "Where a column of truth values is true"
+    if other := set(col.unique())-{0,1}: raise ValueError(f"{what}: true or false for each clip, not {first(other)!r}; for instance df['valid'] = df.split=='valid'")
+    return np.flatnonzero(col.astype(bool)).tolist()
+
+def _classes(labels, splits):
+    "Sorted classes of the training clips; an error for a label that is missing, or of validation clips only"
+    if (i := first(i for i,o in enumerate(labels) if o is None or isinstance(o, float) and o!=o)) is not None: raise ValueError(f'clip {i} has no label: leave it out, or name its class')
+    train,valid = ({labels[i] for i in s} for s in splits)
+    if lost := valid-train: raise ValueError(f'no clip to train on of {", ".join(map(repr, sorted(lost)))}: leave them out, or choose validation clips by another seed or valid_idx')
+    return sorted(train)
 
 class SlicerDataLoaders(DataLoaders):
     "`DataLoaders` of log-mel spectrograms of windows of audio files, with or without labels"
@@ -96,7 +115,7 @@ class SlicerDataLoaders(DataLoaders):
         if kwargs.get('skip', True): splits = [_readable_first(files, s) for s in splits]
         block,kw = AudioSpecBlock(windows=ifnone(windows, 2 if labels is None else 1), **kwargs),dict(path=path, bs=bs, num_workers=num_workers, device=device)
         if labels is None: return cls.from_dblock(DataBlock(block, splitter=lambda o: splits), files, **kw)
-        blocks = block,CategoryBlock(vocab=sorted({labels[i] for i in splits[0]}))
+        blocks = block,CategoryBlock(vocab=_classes(labels, splits))
         return cls.from_dblock(DataBlock(blocks, splitter=lambda o: splits, getters=[ItemGetter(0), ItemGetter(1)]), L(zip(files, labels)), **kw)
 
     @classmethod
@@ -124,9 +143,11 @@ class SlicerDataLoaders(DataLoaders):
     ):
         "From a table of files, with labels and a split if there are any"
         if isinstance(df, (str,Path)): df = read_table(df)
-        col = lambda c: df[c] if c in df.columns else df.iloc[:,c]
-        valid = None if valid_col is None else np.flatnonzero(col(valid_col).astype(bool)).tolist()
-        return cls.from_lists(path, [os.path.join(path, o) for o in col(fn_col)], None if label_col is None else col(label_col).tolist(), valid_idx=valid, **kwargs)
+        files = _column(df, fn_col, 'fn_col')
+        if (i := first(np.flatnonzero(files.isna()))) is not None: raise ValueError(f'row {i} of the table has no file name')
+        labels = None if label_col is None else _column(df, label_col, 'label_col').tolist()
+        valid = None if valid_col is None else _true_places(_column(df, valid_col, 'valid_col'), f'valid_col={valid_col!r}')
+        return cls.from_lists(path, [os.path.join(path, o) for o in files], labels, valid_idx=valid, **kwargs)
 
     @classmethod
     @delegates(from_df)

@@ -153,6 +153,7 @@ class WholeFiles:
         dls,opt = self.dls,self.opt
         try:
             self.dls,self.opt = dls.new_empty(),None
+            (self.path/fname).parent.mkdir(parents=True, exist_ok=True)
             with whole(self.path/fname) as f, warnings.catch_warnings():
                 warnings.simplefilter('ignore')
                 torch.save(self, f, pickle_module=pickle_module, pickle_protocol=pickle_protocol)

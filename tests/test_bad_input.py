@@ -216,3 +216,31 @@ def test_embed_of_nothing(tiny):
     try: e = learn.embed([])
     except ValueError as err: assert 'items' in str(err) or 'file' in str(err), f'riddle: {err}'
     else: assert e.shape==(0,32)
+
+# --- tables and labels ---
+
+@pytest.mark.parametrize('valid', [['train']*9+['valid']*3, [True]*3+[False]*3+[None]*6, [False]*12, [True]*12])
+def test_a_split_that_is_none_is_refused(sounds, valid):
+    df = pd.DataFrame(dict(file=get_audio_files(sounds)[:12].map(str), v=pd.Series(valid, dtype=object)))
+    with pytest.raises(ValueError, match='true or false|at least one of each'): SlicerDataLoaders.from_df(df, '.', valid_col='v', num_workers=0, device='cpu')
+
+@pytest.mark.parametrize('kw,match', [(dict(fn_col='fil'), "fn_col='fil'.*'file', 'kind'"), (dict(label_col='labl'), "label_col='labl'"), (dict(label_col='kind'), 'clip 3 has no label')])
+def test_a_column_or_label_that_is_missing_is_named(sounds, kw, match):
+    df = pd.DataFrame(dict(file=get_audio_files(sounds)[:8].map(str), kind=[*'abc',None,*'abca']))
+    with pytest.raises(ValueError, match=match): SlicerDataLoaders.from_df(df, '.', num_workers=0, device='cpu', **kw)
+
+def test_a_missing_file_name_is_named(sounds):
+    with pytest.raises(ValueError, match='row 1 .*no file name'): SlicerDataLoaders.from_df(pd.DataFrame(dict(file=['a.wav',None,'b.wav'])), sounds, num_workers=0)
+
+def test_a_class_of_validation_clips_only_is_named_before_training(sounds):
+    with pytest.raises(ValueError, match="no clip to train on of 'rare'"):
+        SlicerDataLoaders.from_lists(sounds, get_audio_files(sounds)[:8], [*'abababa','rare'], valid_idx=[0,1,7], num_workers=0, device='cpu')
+
+def test_integer_samples():
+    enc,x = AudioEncoder('audiontt', **encoder_kw),np.random.default_rng(0).normal(size=16000)*.1
+    want = enc.embed(x, sr=16000)
+    for y in ((x*32768).round().astype(np.int16), (x*2**31).round().astype(np.int32), (x*128+128).round().clip(0, 255).astype(np.uint8)):
+        got = enc.embed(y, sr=16000)
+        assert (got*want).sum()/np.linalg.norm(got)/np.linalg.norm(want)>.999, y.dtype
+    for dt in (np.int64, np.uint16, bool):
+        with pytest.raises(ValueError, match='int16, int32 or uint8'): enc.embed((x*30000).astype(dt), sr=16000)
