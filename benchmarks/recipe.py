@@ -27,7 +27,7 @@ def train(data, keep, net, seed, clips, bf16):
     set_seed(seed)
     dls = SlicerDataLoaders.from_pack(pack, bs=64, num_workers=0, labels=False)
     arch,kw = nets[net]
-    learn = SlicerLearner(dls, arch, arch_kwargs=kw, queue_size=4096, seed=seed)
+    learn = SlicerLearner(dls, arch, arch_kwargs=kw, seed=seed)
     if bf16: learn.to_bf16()
     with learn.no_bar(): learn.fit_one_cycle(round(clips/(len(dls.train)*dls.bs)), 1e-3, cbs=Resume(keep/f'state_{name}'))
     return learn.encoder.save_pretrained(done)

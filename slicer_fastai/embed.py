@@ -28,7 +28,7 @@ class _Wave:
         x = x.as_subclass(Tensor).detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
         if x.ndim==1: x = x[None]
         if x.ndim!=2 or x.shape[0]>32: raise ValueError(f'{name} has shape {x.shape}: (samples,) or (channels, samples) are wanted')
-        if x.dtype.kind in 'iub' and x.dtype not in (np.uint8,np.int16,np.int32): raise ValueError(f'{name} is of {x.dtype}: floats in -1 to 1, or samples of int16, int32 or uint8, are wanted')
+        if x.dtype.kind in 'iub' and x.dtype.str[1:] not in ('i1','i2','i4','u1'): raise ValueError(f'{name} is of {x.dtype}: floats in -1 to 1, or samples of int8, int16, int32 or uint8, are wanted')
         if not x.size: raise AudioReadError(name, '0 samples', 'leave it out')
         self.x,self.name,self.samplerate,self.pos = x,name,int(sr),0
         self.channels,self.frames = x.shape

@@ -38,8 +38,8 @@ class SoundEmbedder(TransformerMixin, BaseEstimator):
     )->np.ndarray: # (n, num_features) float32
         "One vector a sound"
         if not hasattr(self, 'encoder_'): self.fit(X)
-        if isinstance(X, np.ndarray) and X.ndim==2 and X.dtype.kind not in 'OUS':              # rows are sounds, not channels of one
-            X = list(X if X.dtype in (np.uint8,np.int16,np.int32) else X.astype(np.float32))   # int64 is what NumPy's sums make of samples
+        if isinstance(X, np.ndarray) and X.ndim==2 and X.dtype.kind not in 'OUS':     # rows are sounds, not channels of one
+            X = list(X.astype(np.float32) if X.dtype==np.int64 else X)                # scikit-learn's checks ask for int64
         return embed(self.encoder_, X, sr=self.sr, max_s=self.max_s, bs=self.bs, progress=False)
 
     def get_feature_names_out(self, input_features=None):
