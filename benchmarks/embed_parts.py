@@ -9,7 +9,7 @@ import os, resource, signal, tempfile, time, warnings
 from fastcore.script import call_parse
 from fastai.basics import *
 from slicer_fastai.all import *
-from slicer_fastai.command import slicer_embed
+from slicer_fastai.cli.main import slicer_embed
 
 def make_clips(path, n, samples=4800):
     "`n` wav files, different stretches of one noise; a list of them"

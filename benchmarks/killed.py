@@ -2,8 +2,8 @@
 from fastai.basics import *
 from fastcore.script import call_parse
 from slicer_fastai.all import *
-from slicer_fastai.resume import state_bytes
-from slicer_fastai.sounds import synth_sounds
+from slicer_fastai.train.resume import state_bytes
+from slicer_fastai.audio.synth import synth_sounds
 import contextlib, mmap, random, shutil, signal, tempfile, traceback
 from zlib import crc32
 

@@ -10,7 +10,7 @@ from fastcore.script import call_parse
 from fastai.basics import *
 from fastai.callback.all import *
 from slicer_fastai.all import *
-from slicer_fastai.sounds import *
+from slicer_fastai.audio.synth import *
 
 def bare_epoch(learn):
     "The steps of SLICER with nothing around them; torch's AdamW for fastai's Adam"

@@ -294,7 +294,7 @@ def measure(
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
-    from slicer_fastai.spectrogram import LogMel
+    from slicer_fastai.audio.spectrogram import LogMel
     import torch
     mel,waves = LogMel(),[sf.read(out/o, dtype='float32')[0] for o in df.path]
     specs = [mel(torch.from_numpy(x)[None])[0] for x in waves]

@@ -13,8 +13,8 @@ from fastcore.script import call_parse
 from fastai.basics import *
 from fastai.callback.all import *
 from slicer_fastai.all import *
-from slicer_fastai.sounds import synth_sounds
-from slicer_fastai.learner import before_collapse
+from slicer_fastai.audio.synth import synth_sounds
+from slicer_fastai.train.learner import before_collapse
 from .ablate import tasks
 
 grid = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)

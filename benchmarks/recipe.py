@@ -12,7 +12,7 @@ from fastcore.script import call_parse, store_true, CliError
 from fastai.basics import *
 from fastai.callback.all import *
 from slicer_fastai.all import *
-from slicer_fastai.evaluate import _draws
+from slicer_fastai.use.evaluate import _draws
 from .ablate import tasks, read_rows, append_row
 
 nets = dict(small=('audiontt',dict(d=512, width=32)), published=('audiontt',dict(d=2048, width=64)), byola2022=('audiontt2022',{}))

@@ -5,7 +5,7 @@ matplotlib.use('agg')
 from fastai.callback.all import *
 from fastai.basics import *
 from slicer_fastai.all import *
-from slicer_fastai.sounds import synth_sounds
+from slicer_fastai.audio.synth import synth_sounds
 import hypothesis
 for o in [o for o in globals() if o.startswith('test')]: del globals()[o]     # fastcore's helpers are no tests
 

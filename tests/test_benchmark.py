@@ -1,7 +1,7 @@
 "`benchmark` whole, on small trees of all data sets and on tables"
 from conftest import *
-from slicer_fastai.benchmark import *
-from slicer_fastai.tasks import *
+from slicer_fastai.use.benchmark import *
+from slicer_fastai.use.tasks import *
 from trees import all_trees
 
 @pytest.fixture(scope='module')

@@ -2,7 +2,7 @@
 import pytest
 from conftest import *
 from fastcore.script import CliError
-from slicer_fastai.command import *
+from slicer_fastai.cli.main import *
 import configparser, importlib, shutil
 
 @pytest.fixture(scope='module')
@@ -22,7 +22,7 @@ def test_entry_points_are_there():
         mod,f = o.split('=')[1].split(':'); assert callable(getattr(importlib.import_module(mod), f))
 
 def test_help_shows_an_example_that_parses(capsys):
-    from slicer_fastai.command import _commands,_parse
+    from slicer_fastai.cli.main import _commands,_parse
     assert slicer(['--help'])==0
     overview = capsys.readouterr().out
     for name,(f,_,example) in _commands.items():
@@ -89,7 +89,7 @@ def test_report_lines_runs_up(tmp_path):
     assert slicer_report([tmp_path/'r1',tmp_path/'r2']).epochs.tolist()==[1,2]
 
 def test_pretrain_is_handed_on(monkeypatch):
-    import slicer_fastai.command as c
+    import slicer_fastai.cli.main as c
     from fastcore.script import is_cli
     seen = {}
     def pretrain(path:Path=None, epochs:int=3): seen.update(path=path, epochs=epochs, cli=is_cli()); raise SystemExit(130)
@@ -105,7 +105,7 @@ def test_an_index_keeps_its_settings(files, enc, tmp_path):
         with pytest.raises(CliError, match=f'--{first(kw)}.*another folder'): more(**kw)
 
 def test_runs_on_the_device(enc, files, tmp_path, monkeypatch):
-    import slicer_fastai.command as C
+    import slicer_fastai.cli.main as C
     AudioEncoder.from_pretrained(enc/'encoder').index(files[:1]).save(tmp_path/'i')
     monkeypatch.setattr(C, 'default_device', lambda: torch.device('meta'))
     for e in (C._encoder(enc), C._saved_index(tmp_path/'i').encoder): assert next(e.parameters()).is_meta
@@ -114,7 +114,7 @@ def test_runs_on_the_device(enc, files, tmp_path, monkeypatch):
     C._encoder(enc); assert seen==[1]
 
 def test_a_table_is_asked_for_before_the_work(some, enc, tmp_path, monkeypatch, capsys):
-    import slicer_fastai.command as C
+    import slicer_fastai.cli.main as C
     with monkeypatch.context() as m:
         m.setattr(C, '_encoder', lambda name: 1/0)
         for args in (['embed', some], ['search', some, some], ['probe', some]): assert slicer([*args, '--out', tmp_path/'x.xls'])==1
@@ -151,7 +151,7 @@ def test_what_makes_no_task(files, enc, tmp_path, capsys):
 
 def test_a_report_written_anew_tells_of_the_run(tiny, folder, tmp_path):
     "An exported learner has no clips: the figures are those of report.json; what is broken is left out; always the same recordings"
-    from slicer_fastai.command import _some_that_sound
+    from slicer_fastai.cli.main import _some_that_sound
     l,run = tiny(),tmp_path/'run'; run.mkdir()
     with l.no_bar(), l.no_logging(): l.fit(1, cbs=Health())
     l.path = run; l.export('learner.pkl')
@@ -163,5 +163,5 @@ def test_a_report_written_anew_tells_of_the_run(tiny, folder, tmp_path):
     assert 'class="lacks"' not in text and len(re.findall('<circle', text))==6
     (d/'bad.wav').unlink(); assert len(_some_that_sound(d, 4))==4 and _some_that_sound(d, 4)==_some_that_sound(d, 4)
     def broken(r): raise AudioReadError('a.wav', 'is torn', 'leave it out')
-    from slicer_fastai.report import _section
+    from slicer_fastai.interpret.report import _section
     assert 'class="lacks">a.wav' in _section(None, 'Map', '', broken)

@@ -4,7 +4,7 @@ from contextlib import nullcontext
 from functools import reduce
 import os, sys, torch.distributed as dist, torch.multiprocessing as mp
 from datetime import timedelta
-from slicer_fastai.model import gather_rows
+from slicer_fastai.models.slicer import gather_rows
 
 class Plain(nn.Sequential):
     "An encoder without batch norm, 3 moments a clip: `local_loss` chooses all that sound, nothing is random"

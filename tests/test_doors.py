@@ -1,7 +1,8 @@
 "The doors a new user comes through first"
 from conftest import *
 from fastai.callback.fp16 import MixedPrecision
-import importlib, subprocess
+import ast, importlib, subprocess
+from graphlib import TopologicalSorter
 
 def run(code, *args):
     "What a fresh process prints"
@@ -30,7 +31,7 @@ print(sorted({m.split('.')[0] for m in set(sys.modules)-before}), [m for m in ('
     assert out.strip().endswith('[]'), out
 
 def test_no_name_of_fastaudio_below_its_room():
-    for f in Path(importlib.import_module('slicer_fastai').__file__).parent.glob('*.py'):
+    for f in Path(importlib.import_module('slicer_fastai').__file__).parent.rglob('*.py'):
         if f.stem not in ('fastaudio','_modidx'): assert 'import slicer_fastai.fastaudio' not in f.read_text() and 'from slicer_fastai.fastaudio' not in f.read_text(), f
 
 @pytest.mark.parametrize('kw', [dict(loss_func=CrossEntropyLossFlat()), dict(model=nn.Linear(1,1))])
@@ -47,18 +48,26 @@ def test_signature_is_complete():
     for f,but in ((slicer_views,{'norm','n_mels'}), (SlicerModel,{'encoder','views'}), (Learner,{'model','loss_func'})):
         assert set(inspect.signature(f).parameters)-but<=names, set(inspect.signature(f).parameters)-but-names
 
-def test_rooms_import_upwards_only():
-    "A room knows only rooms of its own storey or a lower one, by the numbers of the notebooks; no circle"
-    nbs = sorted((Path(__file__).parents[1]/'nbs').glob('[0-9]*.ipynb'))
-    place = {n.stem.split('_', 1)[1]:(int(n.stem[0]), int(n.stem[:2])) for n in nbs}
-    seen = 0
-    for n in nbs:
-        room = n.stem.split('_', 1)[1]
-        code = ''.join(s for c in json.loads(n.read_text())['cells'] if c['cell_type']=='code' and ''.join(c['source']).startswith('#| export') for s in c['source'])
-        for other in set(re.findall(r'slicer_fastai\.(\w+) import', code))-{'all', room}:
-            assert place[other][0]<=place[room][0] and place[other]<place[room], f'{room} imports {other}'
-            seen += 1
-    assert seen>20
+floors = 'core audio augment models data use train interpret export cli'.split()        # a package imports from itself or from those before it
+first_names = {'export':floors[:6]}                                                     # but export knows neither training nor pictures
+
+def imported(fn):
+    "Modules of this library that a module imports, as (package, module)"
+    for o in ast.walk(ast.parse(fn.read_text())):
+        if isinstance(o, ast.ImportFrom) and o.level==2 and o.module and '.' in o.module: yield tuple(o.module.split('.'))
+        if isinstance(o, ast.ImportFrom) and o.level==1 and o.module: yield fn.parent.name,o.module
+
+def test_packages_import_upwards_only():
+    "A module imports from packages before its own and from its own, without circles"
+    root,edges = Path(importlib.import_module('slicer_fastai').__file__).parent,{}
+    for fn in root.glob('*/*.py'):
+        here = fn.parent.name
+        allowed = [*first_names.get(here, floors[:floors.index(here)]), here]
+        for package,module in imported(fn):
+            assert package in allowed, f'{here}/{fn.name} imports {package}.{module}'
+            edges.setdefault((here,fn.stem), set()).add((package,module))
+    assert len(edges)>20
+    TopologicalSorter(edges).prepare()                                                  # CycleError names a circle
 
 def test_a_front_end_of_a_notebook_comes_back_from_export():
     "cloudpickle rebuilds a class of `__main__` bare, then gives it its attributes: 'logmel' must stay what it is"

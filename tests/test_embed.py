@@ -130,7 +130,7 @@ def test_html_is_escaped(index):
 def test_only_what_is_new_is_embedded(enc, files, tmp_path, monkeypatch):
     for f in files[:5]: shutil.copy(f, tmp_path/f.name)
     ix,seen = enc.index(tmp_path),[]
-    import slicer_fastai.search as s
+    import slicer_fastai.use.search as s
     real = s.embed; monkeypatch.setattr(s, 'embed', lambda e, items, *a, **k: seen.extend(items) or real(e, items, *a, **k))
     ix.add(tmp_path); assert not seen
     shutil.copy(files[6], tmp_path/'new.wav'); ix.add(tmp_path); assert [Path(o.name).name for o in seen]==['new.wav']
@@ -163,7 +163,7 @@ def test_an_index_stays_whole(enc, files, tmp_path, monkeypatch):
         with pytest.warns(UserWarning, match='none of 1 .*bad.wav'): ix.add(tmp_path, labels=parent_label)
         assert ix.table.drop(columns='label').equals(before)
     with pytest.raises(AudioReadError): enc.index(tmp_path/'bad.wav')
-    import slicer_fastai.search as s
+    import slicer_fastai.use.search as s
     real,new = s.embed,tmp_path/'new.wav'
     sf.write(new, np.random.default_rng(0).normal(size=80000)*.1, 16000)
     def stop(*args, **kwargs): raise KeyboardInterrupt

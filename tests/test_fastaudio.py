@@ -3,13 +3,13 @@ from conftest import *
 from fastai.data.all import *
 from fastai.vision.all import vision_learner, resnet18
 import slicer_fastai
-from slicer_fastai.frontend import FrontEnd, front_end
-from slicer_fastai.sounds import synth_sound
+from slicer_fastai.audio.frontend import FrontEnd, front_end
+from slicer_fastai.audio.synth import synth_sound
 import ast, inspect, librosa, matplotlib, pickle, scipy.signal, soundfile as sf, subprocess, sys, tarfile
 import matplotlib.pyplot as plt
 for o in [o for o in globals() if o.startswith('test')]: del globals()[o]
-from slicer_fastai.audio import AudioTensor as SlicerTensor
-from slicer_fastai.spectrogram import AudioSpectrogram as SlicerSpectrogram
+from slicer_fastai.audio.clip import AudioTensor as SlicerTensor
+from slicer_fastai.audio.spectrogram import AudioSpectrogram as SlicerSpectrogram
 
 @pytest.fixture(scope='module')
 def fa():
@@ -136,7 +136,7 @@ def test_workers(sounds, method):
 import sys, torch.multiprocessing as mp
 mp.set_start_method(sys.argv[1], force=True)
 from slicer_fastai.fastaudio import *
-from slicer_fastai.audio import NormalizeLevel
+from slicer_fastai.audio.clip import NormalizeLevel
 from fastai.data.all import *
 a2s = AudioToSpec.from_cfg(AudioConfig.BasicMelSpectrogram(hop_length=160, n_mels=64))
 items = [RemoveSilence(), ResizeSignal(950), AddNoise(), SignalShifter(), ChangeVolume(), SignalCutout(), SignalLoss(), NormalizeLevel(), a2s, MaskFreq(size=5), MaskTime(size=5), SGRoll()]
@@ -145,7 +145,7 @@ dls = DataBlock((AudioBlock, CategoryBlock), get_items=get_audio_files, get_y=pa
 x,y = next(iter(dls.train))
 print(type(x).__module__, tuple(x.shape), x.sr, x.hop_length)
 ''', method, sounds)
-    assert out.split('\n')[0]=='slicer_fastai.spectrogram (8, 1, 64, 96) 16000 160'
+    assert out.split('\n')[0]=='slicer_fastai.audio.spectrogram (8, 1, 64, 96) 16000 160'
 
 # --- names ---
 

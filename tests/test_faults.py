@@ -1,8 +1,8 @@
 "What trials with faults have shown: killed while writing, full disks, flipped bits, hostile files and configs, mixed precision"
 from conftest import *
 import errno, signal, soundfile as sf, subprocess
-from slicer_fastai.files import *
-from slicer_fastai.resume import *
+from slicer_fastai.core.files import *
+from slicer_fastai.train.resume import *
 
 # --- files that are written over older ones ---
 

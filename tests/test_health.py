@@ -1,6 +1,6 @@
 "How a run is doing: measures, probes that don't disturb, and the sentence"
 from conftest import *
-from slicer_fastai.health import *
+from slicer_fastai.train.health import *
 from scipy.linalg import svdvals
 import re
 

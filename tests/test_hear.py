@@ -1,6 +1,6 @@
 "HEAR's interface: what its validator asks of a PyTorch model, for several kinds of network"
 from conftest import *
-import slicer_fastai.hear as hear
+import slicer_fastai.export.hear as hear
 
 class Vectors(nn.Module):
     "A network without an order in time"

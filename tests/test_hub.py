@@ -1,7 +1,7 @@
 "The hub, with two functions of huggingface_hub replaced by a folder"
 from conftest import *
-import slicer_fastai.hub
-from slicer_fastai.encoder import ConfigError
+import slicer_fastai.export.hub
+from slicer_fastai.models.encoder import ConfigError
 import huggingface_hub, shutil
 
 @pytest.fixture

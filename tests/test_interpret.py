@@ -1,9 +1,9 @@
 "Pictures, sounds, and the page of a run"
 from conftest import *
-from slicer_fastai.health import *
-from slicer_fastai.report import *
-from slicer_fastai.report import _gains,_gain_words
-from slicer_fastai.interpret import _mix_example
+from slicer_fastai.train.health import *
+from slicer_fastai.interpret.report import *
+from slicer_fastai.interpret.report import _gains,_gain_words
+from slicer_fastai.interpret.pictures import _mix_example
 import base64, io, soundfile as sf
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_kmix_example_mixes(learn):
 
 def test_sliders_redraw(learn, monkeypatch):
     pytest.importorskip('ipywidgets'); pytest.importorskip('librosa')
-    import slicer_fastai.interpret as m
+    import slicer_fastai.interpret.pictures as m
     heard,drawn = [],[]
     monkeypatch.setattr(m, 'players', lambda ws, labels=None: ws)
     monkeypatch.setattr(m, 'display', lambda ws: (heard.append([w.clone() for w in ws]), drawn.append([ax.images[0].get_array().copy() for ax in plt.gcf().axes if ax.images]), plt.close('all')))

@@ -3,9 +3,9 @@ import pytest, torch, timm
 from torch import nn
 from timm.models import register_model
 from fastcore.test import test_eq as eq, test_close as close, test_fail as fails
-from slicer_fastai.layout import *
-from slicer_fastai.layout import _undisturbed
-from slicer_fastai.encoder import AudioEncoder
+from slicer_fastai.models.layout import *
+from slicer_fastai.models.layout import _undisturbed
+from slicer_fastai.models.encoder import AudioEncoder
 
 torch.manual_seed(0)
 

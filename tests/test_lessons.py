@@ -24,13 +24,13 @@ def test_six_lessons(): assert [f.stem[:7] for f in pages]==[f'lesson{i}' for i 
 
 def test_rooms_open_with_pictures_that_exist():
     nbs = Path(__file__).parents[1]/'nbs'
-    for fn in nbs.glob('[0-9]*.ipynb'):
-        for img in re.findall(r'!\[[^\]]+\]\((images/[^)]+)\)', fn.read_text()): assert (nbs/img).exists(), (fn.name, img)
+    for fn in nbs.glob('*/*.ipynb'):
+        for img in re.findall(r'!\[[^\]]+\]\((\.\./images/[^)]+)\)', fn.read_text()): assert (fn.parent/img).exists(), (fn.name, img)
 
 def test_sliders_leave_a_picture(monkeypatch):
     "A page without a kernel knows the sliders' type and cannot draw them: their picture must be an output of its own"
     pytest.importorskip('ipywidgets')
-    import slicer_fastai.interpret as m
+    import slicer_fastai.interpret.pictures as m
     got = []; monkeypatch.setattr(m, 'display', lambda o, **kw: got.append((o, kw)))
     m._sliders(lambda a: None, lambda a: plt.figure().add_subplot().plot([0,a]), a=1)._ipython_display_()
     (page,_),(sliders,kw) = got

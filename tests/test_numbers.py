@@ -1,7 +1,7 @@
 "Numbers one can steer by: columns that fastai's trackers read the right way, and a rate finder that leaves everything as it was"
 from conftest import *
 from fastai.callback.schedule import valley
-from slicer_fastai.learner import before_collapse
+from slicer_fastai.train.learner import before_collapse
 import math
 
 columns = ['valid_loss','instance_loss','cluster_loss','accuracy']

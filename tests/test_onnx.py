@@ -1,6 +1,6 @@
 "What onnxruntime answers is what torch answers"
 from conftest import *
-from slicer_fastai.onnx import *
+from slicer_fastai.export.onnx import *
 import onnxruntime as ort
 ort.set_default_logger_severity(3)
 

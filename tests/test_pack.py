@@ -34,7 +34,7 @@ def test_clips_stand_for_files(mixed, pack):
 @pytest.fixture
 def P(monkeypatch):
     "The module, with four files in each shard"
-    import slicer_fastai.pack as P
+    import slicer_fastai.data.pack as P
     monkeypatch.setattr(P, '_groups', lambda sizes: [(i, min(i+4, len(sizes))) for i in range(0, len(sizes), 4)])
     warnings.simplefilter('ignore')
     return P

@@ -1,7 +1,7 @@
 "The pages that people open: the site, a report, a comparison, seen by a real browser"
 from conftest import *
 import html, importlib.util, shutil, threading
-from slicer_fastai.report import _read_run, _gains, _gain_words
+from slicer_fastai.interpret.report import _read_run, _gains, _gain_words
 from functools import partial
 from http.server import ThreadingHTTPServer, SimpleHTTPRequestHandler
 from hypothesis import given, strategies as st

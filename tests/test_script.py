@@ -1,8 +1,8 @@
 "The command, as a shell runs it and as its checks answer"
 from conftest import *
 from fastcore.script import CliError
-from slicer_fastai.script import *
-from slicer_fastai.interpret import _history
+from slicer_fastai.cli.pretrain import *
+from slicer_fastai.interpret.pictures import _history
 import signal, subprocess, soundfile as sf
 
 root = Path(__file__).resolve().parents[1]
@@ -22,7 +22,7 @@ def recordings(tmp_path_factory):
 def command(args, cwd):
     "The console script of the environment, or the module where it isn't installed"
     exe = Path(sys.executable).parent/'slicer_pretrain'
-    cmd = [str(exe)] if exe.exists() else [sys.executable, '-m', 'slicer_fastai.script']
+    cmd = [str(exe)] if exe.exists() else [sys.executable, '-m', 'slicer_fastai.cli.pretrain']
     env = {**os.environ, 'PYTHONPATH':str(root), 'OMP_NUM_THREADS':'1', 'PYTHONUNBUFFERED':'1', 'PYTHONWARNINGS':'default'}
     return subprocess.Popen([*cmd, *map(str, args)], cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -62,7 +62,7 @@ def test_a_mistake_is_one_line(recordings, tmp_path):
     (dict(width=0),'--width'), (dict(bs=1),'--bs'), (dict(workers=-1),'--workers'), (dict(seed=-1),'--seed'), (dict(duration=0.),'duration'), (dict(arch='resnet81'),'resnet18'),
     (dict(arch='resnet18', width=4),'audiontt'), (dict(out='/proc/no/where'),'cannot be written')], ids=str)
 def test_checks_come_first(recordings, tmp_path, monkeypatch, kw, say):
-    monkeypatch.setattr('slicer_fastai.script._fit', None)
+    monkeypatch.setattr('slicer_fastai.cli.pretrain._fit', None)
     with pytest.raises(CliError, match=say) as e: slicer_pretrain(recordings, **{'out':tmp_path/'run', 'workers':0, **kw})
     assert '\n' not in str(e.value)
 
@@ -80,7 +80,7 @@ def test_a_run_is_not_written_over(recordings, tmp_path):
 def test_precision(recordings, tmp_path, monkeypatch, asked, computes, want):
     "bfloat16 where it is asked for, or where nothing is asked and the processor computes it"
     seen,loss = [],SlicerModel.loss
-    monkeypatch.setattr('slicer_fastai.script.computes_bf16', lambda: computes)
+    monkeypatch.setattr('slicer_fastai.cli.pretrain.computes_bf16', lambda: computes)
     monkeypatch.setattr(SlicerModel, 'loss', lambda self, *args, **kwargs: (seen.append(torch.is_autocast_enabled('cpu')), loss(self, *args, **kwargs))[1])
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')

@@ -120,7 +120,7 @@ def test_behind_a_url(index, tmp_path):
 
 def test_command(files, tmp_path, monkeypatch):
     "Stopped by hand, the same command goes on, to the same bytes; what is no sound is left out"
-    import slicer_fastai.shards as S
+    import slicer_fastai.data.shards as S
     d = tmp_path/'set'; d.mkdir()
     for i,f in enumerate(files[:7]): shutil.copy(f, d/f'a.{i}{f.suffix}')
     (d/'text.wav').write_text('no sound')
@@ -142,7 +142,7 @@ def test_command(files, tmp_path, monkeypatch):
 
 def test_parts_are_shared_and_made_once(files, tmp_path, monkeypatch):
     "Two processes write all parts, each its own; of a list of names; a missing one is made again"
-    import slicer_fastai.command as C
+    import slicer_fastai.cli.main as C
     AudioEncoder('audiontt', d=32, width=8).save_pretrained(tmp_path/'enc')
     (tmp_path/'names.txt').write_text('\n'.join(map(str, files[:14])))
     run = lambda: C.slicer_embed([tmp_path/'names.txt'], tmp_path/'enc', 'clip', out=tmp_path/'v', parts=4)

@@ -1,6 +1,6 @@
 "`SoundEmbedder` among scikit-learn's"
 from conftest import *
-from slicer_fastai.sklearn import *
+from slicer_fastai.export.sklearn import *
 from sklearn.utils.estimator_checks import check_estimator
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -36,7 +36,7 @@ def test_grid_search_with_an_encoder_by_name(files, tmp_path, enc):
     assert s.best_estimator_[0].encoder==str(folder)
 
 def test_names_in_an_array_and_the_device(files, tmp_path, enc, monkeypatch):
-    import slicer_fastai.sklearn as S
+    import slicer_fastai.export.sklearn as S
     x = np.array(list(map(str, files[:2])))
     for o in (x, x[:,None], x.astype(object)): close(SoundEmbedder(enc).fit_transform(o), enc.embed(files[:2]))
     monkeypatch.setattr(S, 'default_device', lambda: torch.device('meta'))

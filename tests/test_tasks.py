@@ -1,7 +1,7 @@
 "Every task on a small tree in its public layout, and what it says of broken ones"
 from conftest import *
-from slicer_fastai.tasks import *
-from slicer_fastai.tasks import _main
+from slicer_fastai.use.tasks import *
+from slicer_fastai.use.tasks import _main
 from trees import all_trees
 import pickle, shutil
 

@@ -319,7 +319,7 @@ def test_pictures_change_nothing(tiny):
 
 def test_glibc_keeps_its_memory(tiny, monkeypatch):
     "Once a fit, on a processor, unless the callback is taken out"
-    import slicer_fastai.callback as cb
+    import slicer_fastai.train.callback as cb
     n = []
     monkeypatch.setattr(cb, 'CDLL', lambda _: SimpleNamespace(mallopt=lambda *o: n.append(o)))
     learn = tiny()

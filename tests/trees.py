@@ -15,7 +15,7 @@ class Maker:
     def text(self, fn, s): fn = self.root/fn; fn.parent.mkdir(parents=True, exist_ok=True); fn.write_text(s)
 
 def commands(m, v):
-    from slicer_fastai.tasks import _words,_ten
+    from slicer_fastai.use.tasks import _words,_ten
     d,lists = f'speech_commands_v0.0{v}',dict(validation=[], testing=[])
     for j,w in enumerate(_words[v]):
         for i in range(4):

@@ -1,0 +1,1 @@
+"Two views of a clip: mixing, cropping, perturbing"

@@ -1,0 +1,1 @@
+"Files that are written whole, and other things that know no audio"

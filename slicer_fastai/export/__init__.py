@@ -1,0 +1,1 @@
+"An encoder in other tools: the hub, ONNX, scikit-learn, HEAR"

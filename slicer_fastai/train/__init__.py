@@ -1,0 +1,1 @@
+"SLICER in the training loop of fastai"

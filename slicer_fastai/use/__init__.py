@@ -1,0 +1,1 @@
+"What a trained encoder is for: embedding, search, probes, fine-tuning, tasks"
