@@ -10,7 +10,7 @@ from ..core.files import *
 from ..models.encoder import *
 from .embed import *
 from .evaluate import *
-from .evaluate import _joined,_split_of
+from .evaluate import check_parts,join_parts
 from .tasks import *
 from .tasks import tasks as known_tasks
 from fastai.basics import *
@@ -140,8 +140,8 @@ def _named(tasks, root):
             res[k] = dict(facts, clips_in_full=t.clips),t.splits(Path(root)/t.folder)
         elif isinstance(t, (dict,pd.DataFrame,Path)) or str(t).endswith('.csv'):
             facts = dict(title=k, kind='own', seconds=None, metric='accuracy', split='its own', lape=False, clips_in_full=0)
-            p = _split_of(k, t if isinstance(t, dict) else read_task(t))
-            res[k] = facts,[p] if 'train' in p else [dict(train=_joined([p[o] for o in p if o!=f]), test=p[f]) for f in p]
+            p = check_parts(k, t if isinstance(t, dict) else read_task(t))
+            res[k] = facts,[p] if 'train' in p else [dict(train=join_parts([p[o] for o in p if o!=f]), test=p[f]) for f in p]
         else: known_tasks[t]                                                  # says which there are
         if gone := [f for p in res[k][1] for o in p.values() for f in o[0] if isinstance(f, Path) and not f.exists()]:
             raise MissingData(f'{k}: {len(gone)} files are not there, e.g. {gone[0]}')
