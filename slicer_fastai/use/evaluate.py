@@ -13,7 +13,7 @@ from fastai.basics import *
 from sklearn.metrics import (ConfusionMatrixDisplay, average_precision_score, confusion_matrix,
                              precision_recall_fscore_support)
 
-# %% ../../nbs/use/evaluate.ipynb #59eb4d02
+# %% ../../nbs/use/evaluate.ipynb #1901a317
 def bootstrap_weights(
     groups,      # group of each clip
     n:int=1000,  # draws
@@ -33,7 +33,7 @@ def percentile_interval(
     low,high = np.quantile(values, [(1-level)/2, (1+level)/2])
     return float(low),float(high)
 
-# %% ../../nbs/use/evaluate.ipynb #2d6f663f
+# %% ../../nbs/use/evaluate.ipynb #1a139592
 class Estimate(float):
     "Base of results: a float that keeps the labels `y` and `groups` of its clips; entries of `info` are attributes"
     n_draws = 1000 # of the bootstrap
@@ -115,14 +115,14 @@ def per_class(self:ProbeResult)->pd.DataFrame: # clips, recall, precision, F1, a
     table = pd.DataFrame(dict(clips=clips, recall=recall, precision=precision, f1=f1, taken_for=taken_for.to_numpy()), index=vocab)
     return table[clips>0]
 
-# %% ../../nbs/use/evaluate.ipynb #10d7eb47
+# %% ../../nbs/use/evaluate.ipynb #8e264eb9
 markers = 'os^Dv' # of encoders side by side
 
 def axes_for(ax, figsize):
     "`ax`, or if it is None the axes of a new figure"
     return ax or plt.subplots(figsize=figsize, constrained_layout=True)[1]
 
-# %% ../../nbs/use/evaluate.ipynb #87e54c4c
+# %% ../../nbs/use/evaluate.ipynb #cf748cf9
 @patch
 def plot(self:ProbeResult,
     ax=None,       # matplotlib axes; default: of a new figure
@@ -140,7 +140,7 @@ def plot(self:ProbeResult,
     ax.set(xlabel='answer', ylabel='label', title=f'{self.accuracy:.1%} of {len(self.y)} clips')
     return ax
 
-# %% ../../nbs/use/evaluate.ipynb #ec37a23f
+# %% ../../nbs/use/evaluate.ipynb #705903e5
 def ridge_path(
     x:np.ndarray,  # (n, d)
     y:np.ndarray,  # targets (n, c)
@@ -214,7 +214,7 @@ class Ridge:
 
     def __call__(self, x): return self.vocab[self.scores(x).argmax(1)]
 
-# %% ../../nbs/use/evaluate.ipynb #990548e0
+# %% ../../nbs/use/evaluate.ipynb #3fbc97b2
 @patch
 def targets(self:Ridge)->tuple: # classes (c,), targets (n, c)
     "What the regression fits: one-hot labels, indicators or numbers"
@@ -235,7 +235,7 @@ def left_out(self:Ridge, fold, alphas)->list: # of scores (len(fold), c), one ar
     models = ridge_path(np.delete(self.z, fold, 0), np.delete(self.hot, fold, 0), alphas)
     return [self.z[fold]@w+b for w,b in models]
 
-# %% ../../nbs/use/evaluate.ipynb #392ee919
+# %% ../../nbs/use/evaluate.ipynb #76fa703c
 @patch
 def validate(self:Ridge, alphas, groups=None, valid=None)->np.ndarray: # (folds, alphas); empty with too few clips for folds
     "Rate each regularisation, in each fold or on `valid`"
@@ -289,7 +289,7 @@ def labelled(items, labels, groups=None):
     "(items, labels, groups or None) with labels and groups as arrays"
     return items,np.asarray(labels),None if groups is None else np.asarray(groups)
 
-# %% ../../nbs/use/evaluate.ipynb #f9529700
+# %% ../../nbs/use/evaluate.ipynb #0c24668b
 def embed_sets(
     encoder,       # or None, where items are embeddings
     sets:dict,     # name → (items, labels, groups if there are any), or None
@@ -310,7 +310,7 @@ def with_groups(part, groups):
     "A set with other groups, if there are any"
     return part if groups is None else (*part[:2], groups)
 
-# %% ../../nbs/use/evaluate.ipynb #a3f8f6db
+# %% ../../nbs/use/evaluate.ipynb #f8858e56
 def linear_probe(
     encoder:AudioEncoder,   # frozen; None where the items are embeddings already
     train:tuple,            # (items or embeddings (n, d), labels, groups if there are any)
@@ -347,7 +347,7 @@ def knn_probe(
     answers = make_pipeline(StandardScaler(), neighbours).fit(x, y).predict(x_test)
     return ProbeResult(y_test, answers, test_groups, k=k)
 
-# %% ../../nbs/use/evaluate.ipynb #91b1afc6
+# %% ../../nbs/use/evaluate.ipynb #6f86c23a
 class TagResult(Estimate):
     "Mean average precision, 0…1, of a probe where a clip may have several labels"
     n_draws = 200
@@ -368,7 +368,8 @@ class TagResult(Estimate):
         return f'mAP {self:.3f} ({low:.3f}…{high:.3f})'
 
     def weighted(self, weights):
-        return np.array([mean_ap(np.repeat(self.y, w, 0), np.repeat(self.scores, w, 0)) for w in weights])
+        def drawn(w): return mean_ap(np.repeat(self.y, w, 0), np.repeat(self.scores, w, 0))
+        return np.array([drawn(w) for w in weights])
 
     @property
     def per_class(self)->pd.DataFrame:
@@ -416,7 +417,7 @@ class FewShot:
         ax.legend(fontsize=8)
         return ax
 
-# %% ../../nbs/use/evaluate.ipynb #b36e3d02
+# %% ../../nbs/use/evaluate.ipynb #85d0b624
 def few_shot(
     encoder,             # an `AudioEncoder`, or a dict of names and encoders
     train:tuple,         # (items, labels, groups if there are any): labelled clips are drawn from them
@@ -437,7 +438,7 @@ def few_shot(
             rows.append(dict(encoder=name, shots=n, seed=seed, accuracy=float(accuracy)))
     return FewShot(pd.DataFrame(rows))
 
-# %% ../../nbs/use/evaluate.ipynb #194b85d1
+# %% ../../nbs/use/evaluate.ipynb #1fe82385
 def read_task(
     csv,        # a table, or file of one, with columns path (or file), label, split (train, valid, test) or fold, and group if there are any
     path=None,  # paths are relative to it; default: to the folder of the csv
@@ -452,7 +453,7 @@ def read_task(
         return [root/file for file in rows[file_col]],rows.label.astype(str).to_numpy(),groups
     return {name:part(rows) for name,rows in df.groupby('split' if 'split' in df else 'fold')}
 
-# %% ../../nbs/use/evaluate.ipynb #5164606f
+# %% ../../nbs/use/evaluate.ipynb #6b3900b3
 def check_parts(
     name:str,    # of the task, for the message
     parts:dict,  # its splits or folds
@@ -499,7 +500,8 @@ class Comparison:
 
     def tabulate(self, cell)->pd.DataFrame: # rows: encoders; columns: tasks
         "`cell` of each result"
-        return pd.DataFrame({name:{task:cell(r) for task,r in row.items()} for name,row in self.results.items()}).T
+        rows = {name:{task:cell(r) for task,r in results.items()} for name,results in self.results.items()}
+        return pd.DataFrame(rows).T
 
     @property
     def scores(self)->pd.DataFrame:
@@ -518,7 +520,7 @@ class Comparison:
     def _repr_html_(self): return self.table._repr_html_()
     def __repr__(self): return str(self.table)
 
-# %% ../../nbs/use/evaluate.ipynb #5014e93c
+# %% ../../nbs/use/evaluate.ipynb #d405c713
 @patch
 def differences(self:Comparison,
     base=None,  # name of the encoder to compare with; default: the first
@@ -548,7 +550,7 @@ def plot(self:Comparison, ax=None, figsize=None):
     ax.legend(fontsize=7)
     return ax
 
-# %% ../../nbs/use/evaluate.ipynb #01ab9f5e
+# %% ../../nbs/use/evaluate.ipynb #2da6a0e6
 def probe_task(
     judged,      # embeddings of the parts are in `parts`; or something with a `fit_test`, which learns from the clips themselves
     parts:dict,  # train, test, valid if there is one, or folds: (embeddings or items, labels, groups or None)
@@ -577,7 +579,7 @@ def compare_on_task(encoders:dict, parts:dict, probe, **kwargs)->dict: # name �
         results[name] = probe_task(e, {part:select((x[part],*rest), usable[part]) for part,(_,*rest) in parts.items()}, probe)
     return results
 
-# %% ../../nbs/use/evaluate.ipynb #d87fcd0d
+# %% ../../nbs/use/evaluate.ipynb #c5f56590
 def compare_encoders(
     encoders,            # one, or a dict of names and `AudioEncoder`s, functions items → embeddings (n, d), or what has a `fit_test`, see `Supervised`
     tasks:dict,          # name → (train, test), or what `read_task` gives or takes; folds instead of a split: each is the test once
