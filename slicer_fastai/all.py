@@ -11,7 +11,7 @@ from .audio.synth import *
 from .augment.mix import *
 from .augment.perturb import *
 from .augment.views import *
-from .models.layout import *
+from .models.audiontt import *
 from .models.encoder import *
 from .models.losses import *
 from .models.slicer import *
