@@ -6,6 +6,7 @@ from .audio.spectrogram import *
 from .core.files import *
 from .core.precision import *
 from .core.doctor import *
+from .core.processes import *
 from .audio.frontend import *
 from .audio.synth import *
 from .augment.mix import *

@@ -5,27 +5,24 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/interpret/clusters.ipynb #ddf40f0f
+# %% ../../nbs/interpret/clusters.ipynb #51e33ba6
+from ..core.state import eval_mode
 from ..train.learner import *
 from ..use.embed import *
 from slicer_fastai.interpret.clips import (dataset_files, labels_of, picture_grid, play_below, readable_files, sample_files,
     short_name, show_files)
 from fastai.basics import *
 
-# %% ../../nbs/interpret/clusters.ipynb #a28d0f70
+# %% ../../nbs/interpret/clusters.ipynb #910945f1
 @patch
 @torch.no_grad()
 def assign(self:SlicerLearner,
     files,  # audio files
 )->Tensor: # probabilities (n, n_clusters)
     "The cluster head's assignment of audio files"
-    m = get_model(self.model)
-    mode = m.training
-    m.eval()
-    head_in = torch.from_numpy(self.embed(files, head=True)).to(next(m.parameters()))
-    probs = m.student.cluster(head_in).float().softmax(1).cpu()
-    m.train(mode)
-    return probs
+    with eval_mode(get_model(self.model)) as m:
+        head_in = torch.from_numpy(self.embed(files, head=True)).to(next(m.parameters()))
+        return m.student.cluster(head_in).float().softmax(1).cpu()
 
 # %% ../../nbs/interpret/clusters.ipynb #f96eee6d
 def cluster_labels(learn, files)->list:
@@ -48,7 +45,7 @@ def largest_clusters(
         res.append((cluster, members.tolist(), members[clearest].tolist()))
     return res
 
-# %% ../../nbs/interpret/clusters.ipynb #ff7e6d5b
+# %% ../../nbs/interpret/clusters.ipynb #a9549212
 def _cluster_row(cluster, members, files, labels=None):
     "A row of the table of `plot_clusters`"
     row = dict(cluster=cluster, clips=len(members), files=[str(f) for f in files])

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/interpret/map.ipynb #46d2fd04
+# %% ../../nbs/interpret/map.ipynb #23886c14
 from ..core.files import *
 from ..train.learner import *
 from ..use.embed import *
+from ..use.search import *
 from .clips import labels_of, picture_grid, sample_files
 from .clusters import cluster_labels
 from .pages import Markup, file_source, render
@@ -68,6 +69,24 @@ def plot_map(self:SlicerLearner,
     scatter_labels(xy, labels, names, ax, f'{len(xy)} clips, {method}', **kwargs)
     return ax,xy
 
+# %% ../../nbs/interpret/map.ipynb #5d4f68d2
+@patch
+def plot_map(self:SoundIndex,
+    labels=None,        # one a file, for the colours; default: the labels of the index, else the folders
+    method:str='tsne',  # 'tsne', 'pca' or 'umap'
+    ax=None,            # axes; default: new ones
+    figsize=(6,4.5),    # inches
+    seed:int=42,        # of the map
+    **kwargs            # to `plt.scatter`
+): # axes
+    "Map of the files, coloured by label or folder"
+    if labels is None and any(label is not None for label in self.labels): labels = self.labels
+    labels = labels_of(labels, self.files)
+    xy = project(self.file_vectors, method, seed)
+    if ax is None: ax = picture_grid(1, 1, figsize)[0,0]
+    scatter_labels(xy, labels, sorted(set(labels)), ax, f'{len(xy)} files, {method}', **{'s':12, **kwargs})
+    return ax
+
 # %% ../../nbs/interpret/map.ipynb #e258ed5f
 def soundmap(
     xy:np.ndarray,     # positions (n, 2)
@@ -85,7 +104,7 @@ def soundmap(
               for (x,y),label,title,source in zip(pixels, labels, titles, sources)]
     return render('soundmap.html', points=points, colours=colours, width=size[0], height=size[1])
 
-# %% ../../nbs/interpret/map.ipynb #3f060a5a
+# %% ../../nbs/interpret/map.ipynb #c7070b9e
 @patch
 def map_html(self:SlicerLearner,
     fn='map.html',      # where to write

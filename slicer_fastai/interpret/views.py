@@ -6,6 +6,7 @@
 __all__ = ['listens']
 
 # %% ../../nbs/interpret/views.ipynb #e13f1beb
+from ..core.state import eval_mode
 from ..audio.spectrogram import *
 from ..augment.mix import *
 from ..data.block import *
@@ -44,7 +45,7 @@ def traced_views(views, x):
         if isinstance(tfm, RandomResizeCrop): drawn.boxes = tfm.outline(x, args['box'])
     return drawn
 
-# %% ../../nbs/interpret/views.ipynb #eea4f807
+# %% ../../nbs/interpret/views.ipynb #f38dcf1b
 def titled_column(
     names,      # a title for each clip
     specs,      # log-mels (n, 1, n_mels, frames)
@@ -78,7 +79,7 @@ def view_columns(learn, files, max_n):
     cols = [[(title, retain_meta(x, AudioSpectrogram(spec))) for title,spec in col] for col in cols]
     return cols,x,drawn.boxes
 
-# %% ../../nbs/interpret/views.ipynb #843e0a42
+# %% ../../nbs/interpret/views.ipynb #b82aafaf
 def _draw_boxes(axs, boxes, x):
     "Draw the crops' boxes on the clips: solid for view 1, dashed for view 2 on the last window"
     from matplotlib.patches import Rectangle
@@ -88,14 +89,14 @@ def _draw_boxes(axs, boxes, x):
         ax,style = (axs[i,0],'-') if i<n else (axs[i-n,last],'--')
         ax.add_patch(Rectangle((frame*seconds, mel), width*seconds, height, fill=False, ec='w', lw=1.5, ls=style))
 
-# %% ../../nbs/interpret/views.ipynb #fd8d1550
+# %% ../../nbs/interpret/views.ipynb #3283aace
 def draw_columns(cols, x, boxes, axs, **kwargs):
     "Draw what `view_columns` gives on axes (clips, columns)"
     for axc,col in zip(axs.T, cols):
         for ax,(title,spec) in zip(axc, col): show_spec(spec, ax, title, **kwargs)
     if boxes is not None: _draw_boxes(axs, boxes, x)
 
-# %% ../../nbs/interpret/views.ipynb #ba729084
+# %% ../../nbs/interpret/views.ipynb #3321d85f
 @patch
 @torch.no_grad()
 def show_views(self:SlicerLearner,
@@ -126,7 +127,7 @@ def bank_clusters(
     feats = kmix.bank.feats[:int(kmix.bank.count.clamp_max(kmix.bank.size))]
     return feats,kmix.clusters(F.normalize(feats, dim=1))
 
-# %% ../../nbs/interpret/views.ipynb #83c928de
+# %% ../../nbs/interpret/views.ipynb #072be370
 def _plot_centroids(ax, kmix, hz, colours):
     "Each centroid over frequency, at the mean level of its clips"
     feats,clusters = bank_clusters(kmix)
@@ -217,7 +218,7 @@ def mix_example(
     specs = x[0],kmix.bank.specs[partner][None],mix[0]
     return [retain_meta(x, AudioSpectrogram(spec)) for spec in specs],int(partner)
 
-# %% ../../nbs/interpret/views.ipynb #f816aee4
+# %% ../../nbs/interpret/views.ipynb #969625aa
 class _MixPlayer:
     "Draw and play an example of k-mix; each sound is inverted once"
     def __init__(self, learn, x, hear, **kwargs):
@@ -264,7 +265,7 @@ def sliders(
             display(bundle, raw=True)
     return Sliders(draw, **controls)
 
-# %% ../../nbs/interpret/views.ipynb #79c00d22
+# %% ../../nbs/interpret/views.ipynb #eb916335
 @patch
 def explore_kmix(self:SlicerLearner,
     max_n:int=8,      # clips to choose from
@@ -288,17 +289,13 @@ def listens(
     v2:Tensor,  # second views
 )->tuple: # |gradient × input| (B, n_mels, frames) of view 1, similarity (B,)
     "Gradient × input of the cosine of student(view 1) and teacher(view 2) (Shrikumar et al., arXiv 1605.01713)"
-    mode = m.training
-    m.eval()
-    try:
-        v = v1.detach().clone().requires_grad_()
-        with torch.enable_grad():
-            sim = (m.student(v)[0]*m.teach(v2, v2)[0]).sum(1)
-            grad, = torch.autograd.grad(sim.sum(), v)
-    finally: m.train(mode)
+    v = v1.detach().clone().requires_grad_()
+    with eval_mode(m), torch.enable_grad():
+        sim = (m.student(v)[0]*m.teach(v2, v2)[0]).sum(1)
+        grad, = torch.autograd.grad(sim.sum(), v)
     return (grad*(v.detach()-m.encoder.norm.mean)).abs()[:,0],sim.detach()
 
-# %% ../../nbs/interpret/views.ipynb #1638d10b
+# %% ../../nbs/interpret/views.ipynb #e73edf93
 @patch
 def plot_listens(self:SlicerLearner,
     max_n:int=3,     # clips
