@@ -14,7 +14,7 @@ from .tables import *
 from ..core.files import *
 from ..core.processes import *
 from ..use.embed import _escaped
-from ..use.evaluate import _split_of
+from ..use.evaluate import check_parts
 from fastai.basics import *
 from fastcore.script import CliError
 from typing import Annotated
@@ -185,7 +185,7 @@ def slicer_probe(
     "Linear probes of encoders on labelled tasks"
     check_table_name(out)
     encoders,tables = {str(o):load_encoder(o) for o in L(encoder)},all_tasks(paths)
-    tasks = {k:_split_of(k, read_task(t)) for k,t in tables.items()}
+    tasks = {k:check_parts(k, read_task(t)) for k,t in tables.items()}
     if shots: return write_table(few_shot_scores(encoders, tasks, shots), out)
     comparison = compare_encoders(encoders, tasks, baseline=not alone, untrained=not alone, progress=show_progress())
     return write_table(probe_scores(comparison), out)

@@ -9,8 +9,7 @@ __all__ = ['results', 'folder_halves', 'check_options', 'prepare_folder', 'remov
 # %% ../../nbs/cli/pretrain.ipynb #85576353
 from ..all import *
 from ..audio.clip import _shown
-from ..interpret.pictures import _history
-from ..interpret.report import _gains,_gain_words
+from ..interpret.curves import epoch_table, gain_sentence, probe_gains
 from fastai.basics import *
 from fastcore.script import CliError
 import tempfile
@@ -71,13 +70,13 @@ def run_summary(
     **kwargs  # further entries, e.g. `stopped`, `seconds`, `arch`
 )->dict: # numbers of clips and epochs, losses of the last epoch, probes, and two sentences: `health`, `gained`
     "Figures of a run, for report.json"
-    history,gains = _history(learn),_gains(getattr(learn, 'health_log', None))
+    history,gains = epoch_table(learn),probe_gains(getattr(learn, 'health_log', None))
     res = dict(clips=len(learn.dls.train_ds), valid_clips=len(learn.dls.valid_ds), epochs=len(history), **kwargs)
     if len(history):
         for k,v in history.iloc[-1].items(): res[k] = None if np.isnan(v) else round(v, 4)
     for o in gains:
         for k,v in dict(untrained=o.start, trained=o.trained, se=o.se, n=o.n).items(): res[f'{o.probe}_{k}'] = round(v, 4)
-    return dict(res, health=learn.diagnose(), gained=_gain_words(gains))
+    return dict(res, health=learn.diagnose(), gained=gain_sentence(gains))
 
 def write_results(learn, out, figures, notes)->list: # names of the results that could not be written
     "Write the encoder, the learner, the report and its figures"
@@ -116,7 +115,7 @@ class HistoryFile(Callback):
     "Write the table of epochs to history.csv after each epoch; a run that goes on writes all its epochs"
     order = 60
     def after_epoch(self):
-        try: write_whole(self.path/'history.csv', _history(self.learn).to_csv())
+        try: write_whole(self.path/'history.csv', epoch_table(self.learn).to_csv())
         except OSError as e: warnings.warn(f'history.csv could not be written: {e}')
 
 def fit_or_resume(learn, epochs, lr, halves, out)->bool: # stopped by hand?
