@@ -447,6 +447,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'slicer_fastai/core/files.py'),
                                           'slicer_fastai.core.files.write_whole': ( 'core/files.html#write_whole',
                                                                                     'slicer_fastai/core/files.py')},
+            'slicer_fastai.core.page': {'slicer_fastai.core.page.page_style': ('core/page.html#page_style', 'slicer_fastai/core/page.py')},
             'slicer_fastai.core.precision': { 'slicer_fastai.core.precision.BFloat16': ( 'core/precision.html#bfloat16',
                                                                                          'slicer_fastai/core/precision.py'),
                                               'slicer_fastai.core.precision.BFloat16.one_batch': ( 'core/precision.html#bfloat16.one_batch',
