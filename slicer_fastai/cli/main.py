@@ -12,7 +12,7 @@ from .pretrain import *
 from ..use.embed import _escaped
 from ..use.evaluate import _split_of
 from ..core.files import *
-from ..audio.clip import _shown
+from ..audio.clip import printable
 from fastai.basics import *
 from fastcore.script import CliError, anno_parser, set_ctx, _cli_func
 from contextlib import redirect_stdout, nullcontext
@@ -240,7 +240,7 @@ def _some_that_sound(path, n=250):
     "Up to `n` audio files of a folder, always the same, that can be read"
     fs = get_audio_files(path); fs = fs[np.sort(np.random.default_rng(42).permutation(len(fs))[:n]).tolist()]
     if len(bad := verify_audio(fs)): warnings.warn(f'{len(bad)} of {len(fs)} recordings cannot be read and are left out, e.g. {bad.file[0]}: {bad.reason[0]}')
-    return L(fs).filter(lambda f: _shown(f) not in set(bad.file))
+    return L(fs).filter(lambda f: printable(f) not in set(bad.file))
 
 def slicer_report(
     runs:Annotated[Path, "folders of `slicer pretrain`", dict(nargs='+')],

@@ -7,7 +7,7 @@ __all__ = ['folder_halves', 'slicer_pretrain']
 
 # %% ../../nbs/cli/pretrain.ipynb #85576353
 from ..all import *
-from ..audio.clip import _shown
+from ..audio.clip import printable
 from ..interpret.pictures import _history
 from ..interpret.report import _gains,_gain_words
 from ..audio.synth import *
@@ -26,7 +26,7 @@ def folder_halves(
     "Two halves of the files with their folders as labels, for a probe"
     files = L(files)[np.random.default_rng(seed).permutation(len(files))[:max_n].tolist()]
     bad = set(verify_audio(files).file)
-    pairs = [(f, str(Path(f).parent.relative_to(path))) for f in files if _shown(f) not in bad]
+    pairs = [(f, str(Path(f).parent.relative_to(path))) for f in files if printable(f) not in bad]
     count = Counter(l for _,l in pairs)
     pairs = sorted([o for o in pairs if count[o[1]]>=4], key=lambda o: o[1])
     return tuple(tuple(map(list, zip(*pairs[i::2]))) for i in (0,1)) if len({l for _,l in pairs})>1 else None

@@ -8,7 +8,7 @@ __all__ = ['RememberFiles', 'listens']
 # %% ../../nbs/interpret/pictures.ipynb #e13f1beb
 from ..core.state import *
 from ..audio.clip import *
-from ..audio.clip import _shown
+from ..audio.clip import printable
 from ..core.files import *
 from ..audio.spectrogram import *
 from ..augment.mix import *
@@ -38,7 +38,7 @@ def _readable(files):
     if not files: raise ValueError(_no_clips)
     bad = set(verify_audio(files).file)
     if len(bad)==len(files): raise ValueError(f'none of {len(files)} files could be read, e.g. {files[0]}: verify_audio(path) says why')
-    return L(files).filter(lambda f: _shown(f) not in bad)
+    return L(files).filter(lambda f: printable(f) not in bad)
 
 def _clips(dls, n, seed=42):
     "Up to `n` audio files of the data that can be read, training and validation"

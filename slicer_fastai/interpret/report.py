@@ -6,6 +6,7 @@
 __all__ = ['doctor', 'compare']
 
 # %% ../../nbs/interpret/report.ipynb #45fb11ff
+from ..audio.tensor import *
 from ..audio.clip import *
 from ..core.files import *
 from ..train.learner import *
