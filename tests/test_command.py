@@ -165,5 +165,5 @@ def test_a_report_written_anew_tells_of_the_run(tiny, folder, tmp_path):
     assert 'class="lacks"' not in text and len(re.findall('<circle', text))==6
     (d/'bad.wav').unlink(); assert len(_some_that_sound(d, 4))==4 and _some_that_sound(d, 4)==_some_that_sound(d, 4)
     def broken(r): raise AudioReadError('a.wav', 'is torn', 'leave it out')
-    from slicer_fastai.interpret.report import _section
-    assert 'class="lacks">a.wav' in _section(None, 'Map', '', broken)
+    from slicer_fastai.interpret.report import report_section
+    assert 'class="lacks">a.wav' in report_section(None, 'Map', '', broken)

@@ -2,7 +2,7 @@
 from conftest import *
 from fastcore.script import CliError
 from slicer_fastai.cli.pretrain import *
-from slicer_fastai.interpret.pictures import _history
+from slicer_fastai.interpret.curves import epoch_table
 import signal, subprocess, soundfile as sf
 
 root = Path(__file__).resolve().parents[1]
@@ -44,7 +44,7 @@ def test_as_the_shell_runs_it(recordings, tmp_path):
     assert '<b>' not in (run/'report.html').read_text() and len(pd.read_csv(run/'history.csv'))==1
     assert AudioEncoder.from_pretrained(run/'encoder').embed(get_audio_files(recordings)[:1]).shape[0]==1
     with warnings.catch_warnings(): warnings.simplefilter('ignore'); l = load_learner(run/'learner.pkl')
-    assert len(_history(l))==1 and len(l.plot_health())==8; plt.close('all')
+    assert len(epoch_table(l))==1 and len(l.plot_health())==8; plt.close('all')
     with pytest.raises(CliError, match='--fresh'): slicer_pretrain(recordings, out=run)
 
 def test_ctrl_c_keeps_what_was_learned(recordings, tmp_path):
