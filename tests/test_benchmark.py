@@ -45,7 +45,7 @@ def _own(trees):
     return pd.DataFrame(dict(path=[str(f) for f in fs], label=[f.name[:2] for f in fs], split=['train','test']*4))
 
 def test_all_is_looked_for_before_anything_is_heard(trees, enc, monkeypatch):
-    monkeypatch.setattr('slicer_fastai.benchmark.embed', lambda *a, **k: pytest.fail('embedded'))
+    monkeypatch.setattr('slicer_fastai.use.benchmark.embed', lambda *a, **k: pytest.fail('embedded'))
     with pytest.raises(MissingData, match='lacks the folder itself'): benchmark(enc, ['esc50','gtzan'], trees/'esc')
     with pytest.raises(MissingData, match='own: 8 files are not there'): benchmark(enc, {'own':_own(trees).assign(path='none.wav')})
     with pytest.raises(KeyError, match="no task 'esc'"): benchmark(enc, ['esc50','esc'], trees)
@@ -65,7 +65,7 @@ def test_differences_are_those_of_the_figures():
 
 @pytest.mark.parametrize('splits,has', [(['train','valid'],'has train, valid'), (['test','valid'],'has test, valid'), (['train','train'],'has train')])
 def test_a_split_without_test_is_said_before_anything_is_heard(trees, enc, monkeypatch, splits, has):
-    for m in ('benchmark','evaluate'): monkeypatch.setattr(f'slicer_fastai.{m}.embed', lambda *a, **k: pytest.fail('embedded'))
+    for m in ('benchmark','evaluate'): monkeypatch.setattr(f'slicer_fastai.use.{m}.embed', lambda *a, **k: pytest.fail('embedded'))
     own = {'own':_own(trees).assign(split=splits*4)}
     for f in (benchmark, compare_encoders):
         with pytest.raises(ValueError, match=f"task 'own' {has}: a split needs train and test"): f(enc, own)

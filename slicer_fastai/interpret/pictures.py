@@ -6,6 +6,7 @@
 __all__ = ['RememberFiles', 'listens']
 
 # %% ../../nbs/interpret/pictures.ipynb #e13f1beb
+from ..core.state import *
 from ..audio.clip import *
 from ..audio.clip import _shown
 from ..core.files import *
@@ -334,10 +335,9 @@ def assign(self:SlicerLearner,
     files,  # audio files
 )->Tensor: # probabilities (n, n_clusters)
     "The cluster head's assignment of audio files"
-    m = get_model(self.model); mode = m.training; m.eval()
-    h = torch.from_numpy(self.embed(files, head=True)).to(next(m.parameters()))
-    p = m.student.cluster(h).float().softmax(1).cpu(); m.train(mode)
-    return p
+    with eval_mode(get_model(self.model)) as m:
+        h = torch.from_numpy(self.embed(files, head=True)).to(next(m.parameters()))
+        return m.student.cluster(h).float().softmax(1).cpu()
 
 def _labels(labels, files):
     "A label, as text, for each file: from a list, by a function, or the folder's name"

@@ -6,6 +6,7 @@
 __all__ = ['SlicerNet', 'SlicerModel', 'n_processes', 'gather_rows', 'local_fits']
 
 # %% ../../nbs/models/slicer.ipynb #a61bb6ad
+from ..core.state import *
 from ..audio.spectrogram import *
 from ..augment.mix import *
 from ..augment.views import *
@@ -217,10 +218,9 @@ def fill_queue(self:SlicerModel,
     bs=64,    # clips at a time
 ):
     "Fill the queue with the teacher's keys of two views of each clip, again and again until it is full: chance is ln(1+K) from the first step"
-    mode = self.training
-    self.train()
-    with no_random(seed, reproducible=False): keys = torch.cat([torch.cat(self.teach(*self.views(x))[:2]) for x in specs.split(bs)])
-    self.train(mode)
+    with keep_mode(self), no_random(seed, reproducible=False):
+        self.train()
+        keys = torch.cat([torch.cat(self.teach(*self.views(x))[:2]) for x in specs.split(bs)])
     self.queue.copy_(keys[torch.arange(len(self.queue), device=keys.device) % len(keys)])
     self.queue_count.fill_(len(self.queue))
 

@@ -8,6 +8,7 @@ __all__ = ['lape_preset', 'size_defaults', 'SlicerLearner', 'slicer_splitter', '
 # %% ../../nbs/train/learner.ipynb #cbffd497
 from ..core.files import *
 from ..core.precision import *
+from ..core.state import *
 from ..audio.frontend import *
 from ..augment.mix import *
 from ..augment.views import *
@@ -18,7 +19,6 @@ from ..data.block import *
 from ..use.embed import *
 from fastai.basics import *
 from fastai.callback.all import *
-from fastai.torch_core import get_random_states, set_random_states
 import inspect, difflib
 
 # %% ../../nbs/train/learner.ipynb #a1b49e16
@@ -96,9 +96,9 @@ class SlicerLearner(WholeFiles, BFloat16, Learner):
         **kwargs      # to `embed`
     )->tuple: # (cluster, as a tensor, probability of each cluster), in the shape of fastai's answers
         "Which cluster of the cluster head a sound belongs to: there are no labels yet, `audio_learner` learns them"
-        m = get_model(self.model); mode = m.training; m.eval()
-        h = torch.from_numpy(embed(self.encoder, [item], sr=sr, head=True, **kwargs)).to(next(m.parameters()))
-        p = m.student.cluster(h).float().softmax(1)[0].cpu(); m.train(mode)
+        with eval_mode(get_model(self.model)) as m:
+            h = torch.from_numpy(embed(self.encoder, [item], sr=sr, head=True, **kwargs)).to(next(m.parameters()))
+            p = m.student.cluster(h).float().softmax(1)[0].cpu()
         return str(int(p.argmax())),p.argmax(),p
 
     def freeze_to(self, n):
@@ -141,11 +141,10 @@ def before_collapse(
 def lr_find(self:SlicerLearner, *args, suggest_funcs=before_collapse, **kwargs):
     "As fastai's, but proposes `before_collapse`; random numbers are put back, too, so that training goes on as without it"
     if num_distrib()>1: raise ValueError('lr_find works in one process: find the rate with `python`, then launch several')
-    states,rng,watch = get_random_states(),self.dls.rng.getstate(),_Clusters()
+    watch = _Clusters()
     fs = [partial(f, entropy=watch.seen) if f is before_collapse else f for f in L(suggest_funcs)]
-    try:
-        with self.added_cbs(watch): return Learner.lr_find(self, *args, suggest_funcs=tuple(fs) or None, **kwargs)
-    finally: set_random_states(**states); self.dls.rng.setstate(rng)
+    with keep_random_state(self.dls.train), self.added_cbs(watch):
+        return Learner.lr_find(self, *args, suggest_funcs=tuple(fs) or None, **kwargs)
 
 # %% ../../nbs/train/learner.ipynb #c7ebce85
 #: The choices of SLICER's released code, for `SlicerLearner(dls, **lape_preset)`

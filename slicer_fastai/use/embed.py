@@ -6,6 +6,7 @@
 __all__ = ['Clip', 'get_clips', 'embed', 'Sounds', 'similarity', 'project']
 
 # %% ../../nbs/use/embed.ipynb #31751e0b
+from ..core.state import *
 from ..audio.clip import *
 from ..audio.clip import _open,_shown,_window
 from ..audio.frontend import *
@@ -200,12 +201,11 @@ def embed(
     "Embed recordings: windows as in training, encoded side by side; the order of the items is kept"
     if level not in ('clip','window','frame'): raise ValueError(f"level={level!r}: use 'clip', 'window' or 'frame'")
     if errors not in ('raise','skip'): raise ValueError(f"errors={errors!r}: use 'raise' or 'skip'")
-    clips,workers,mode = get_clips(items, encoder.front.sr, sr, fn_col, path),ifnone(n_workers, defaults.cpus),encoder.training
+    clips,workers = get_clips(items, encoder.front.sr, sr, fn_col, path),ifnone(n_workers, defaults.cpus)
     plan = _plan(clips, encoder.front, hop, max_s, errors, workers)
     batches,res = _batches(plan, bs),{i:o for i,o in enumerate(plan) if isinstance(o, Exception)}
-    encoder.eval()
-    try: res.update(_embed(encoder, clips, plan, batches, level, head, errors, workers, ifnone(progress, len(batches)>=50)))
-    finally: encoder.train(mode)
+    progress = ifnone(progress, len(batches)>=50)
+    with eval_mode(encoder): res.update(_embed(encoder, clips, plan, batches, level, head, errors, workers, progress))
     return _gather([res[i] for i in range(len(clips))], level, encoder, head)
 
 def _gather(res, level, encoder, head):

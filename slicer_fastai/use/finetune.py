@@ -7,6 +7,7 @@ __all__ = ['ReadWhole', 'PadWindows', 'whole_clips', 'AudioClassifier', 'init_he
            'Supervised', 'show_results']
 
 # %% ../../nbs/use/finetune.ipynb #10f5b92b
+from ..core.state import *
 from ..core.files import *
 from ..core.precision import *
 from ..audio.clip import *
@@ -194,7 +195,7 @@ class AudioLearner(WholeFiles, BFloat16, Learner):
         "What the sound is"
         many,m = isinstance(item, (list,L)),get_model(self.model)
         e = torch.from_numpy(embed(m.encoder, item if many else [item], sr=sr, **kwargs)).to(next(m.parameters()).device)
-        mode = m.training; m.eval(); out = m.head(e).cpu(); m.train(mode)
+        with eval_mode(m): out = m.head(e).cpu()
         probs,idx = getattr(self.loss_func, 'activation', noop)(out),getattr(self.loss_func, 'decodes', noop)(out)
         res = [(self._decode(i),i,p) for i,p in zip(idx, probs)]
         return res if many else res[0]
