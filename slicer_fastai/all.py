@@ -5,6 +5,7 @@ from .audio.clip import *
 from .audio.spectrogram import *
 from .core.files import *
 from .core.precision import *
+from .core.processes import *
 from .audio.frontend import *
 from .audio.synth import *
 from .augment.mix import *

@@ -12,7 +12,6 @@ from .pretrain import *
 from ..use.embed import _escaped
 from ..use.evaluate import _split_of
 from ..core.files import *
-from ..data.shards import this_process
 from ..audio.clip import _shown
 from fastai.basics import *
 from fastcore.script import CliError, anno_parser, set_ctx, _cli_func
@@ -49,7 +48,7 @@ def _progress(): return None if sys.stderr.isatty() else False           # a bar
 
 def _placed(enc):
     "An encoder on fastai's device; of several processes on a machine each has its own"
-    if torch.cuda.is_available() and 'LOCAL_RANK' in os.environ: torch.cuda.set_device(int(os.environ['LOCAL_RANK'])%torch.cuda.device_count())
+    use_own_gpu()
     return enc.to(default_device())
 
 def _encoder(name):

@@ -102,13 +102,13 @@ class _History(Callback):
 def _fit(learn, epochs, lr, halves, out):
     "Train, or go on training; was it stopped by hand?"
     run,probe = Resume(out/'state', ends=CancelFitException),[] if halves is None else [KNNProbe(*halves)]
-    cbs = [Health(), TerminateOnNaNCallback(), run, *probe]+([] if rank_distrib() else [_History()])
+    cbs = [Health(), TerminateOnNaNCallback(), run, *probe]+([_History()] if is_first_process() else [])
     try:
         with learn.distrib_ctx(): learn.fit_one_cycle(epochs, lr, cbs=cbs)
     except ValueError as e: raise CliError(str(e).split('\n\t')[-1].replace('force=True', '--fresh'))
     if run.last is not None and not math.isfinite(float(run.last)):
         raise CliError(f'the loss became no number in epoch {learn.epoch+1}: give a --lr lower than {lr:g}')
-    if run.hit and not rank_distrib(): print('\nstopped by hand: what was learned until here is kept; the same command goes on from here')
+    if run.hit and is_first_process(): print('\nstopped by hand: what was learned until here is kept; the same command goes on from here')
     return run.hit
 
 # %% ../../nbs/cli/pretrain.ipynb #c19dbd34
@@ -144,12 +144,12 @@ def slicer_pretrain(
         precision = ifnone(precision, 'bf16' if dls.device.type=='cpu' and computes_bf16() else 'float32')
         if precision=='bf16': learn.to_bf16()
         epochs,halves = ifnone(epochs, size_defaults(len(dls.train_ds))['epochs']),folder_halves(path, files, seed=seed)
-        if not rank_distrib(): print(f'{len(dls.train_ds)} clips to train on, {len(dls.valid_ds)} to validate; {arch}, {epochs} epochs in {precision}; results in {out}')
+        if is_first_process(): print(f'{len(dls.train_ds)} clips to train on, {len(dls.valid_ds)} to validate; {arch}, {epochs} epochs in {precision}; results in {out}')
         stopped = _fit(learn, epochs, lr, halves, out)
     except (OSError, ValueError, AudioReadError) as e: raise CliError(str(e))
     many = dict(processes=n_processes()) if n_processes()>1 else {}
     leave_processes()
-    if rank_distrib(): return
+    if not is_first_process(): return
     figures = _summary(learn, stopped, time.time()-t0, arch=arch, lr=lr, bs=dls.bs, seed=seed, precision=precision, **many)
     kinds = 'no probe' if halves is None else f'{len(set(halves[0][1]))} as labels of the probe'
     failed = _write(learn, out, figures, dict(time=f'{time.time()-t0:.0f} s', folders=kinds, precision=precision))

@@ -6,6 +6,7 @@
 __all__ = ['SLICER', 'LossPart', 'KeepMemory']
 
 # %% ../../nbs/train/callback.ipynb #5c17e4be
+from ..core.processes import *
 from ..models.slicer import *
 from fastai.basics import *
 from fastai.callback.fp16 import MixedPrecision
@@ -49,7 +50,7 @@ class SLICER(Callback):
 
     def before_validate(self):
         self.states = get_random_states()
-        set_seed(self.seed+rank_distrib())
+        set_seed(self.seed+process_index())
         if self.valid_bn=='batch': self.unwrapped.batch_statistics()
     def after_validate(self):
         if self.states: set_random_states(**self.states)

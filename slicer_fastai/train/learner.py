@@ -8,6 +8,7 @@ __all__ = ['lape_preset', 'size_defaults', 'SlicerLearner', 'slicer_splitter', '
 # %% ../../nbs/train/learner.ipynb #cbffd497
 from ..core.files import *
 from ..core.precision import *
+from ..core.processes import *
 from ..core.state import *
 from ..audio.frontend import *
 from ..augment.mix import *
@@ -140,7 +141,7 @@ def before_collapse(
 @delegates(Learner.lr_find, but=['suggest_funcs'], keep=True)
 def lr_find(self:SlicerLearner, *args, suggest_funcs=before_collapse, **kwargs):
     "As fastai's, but proposes `before_collapse`; random numbers are put back, too, so that training goes on as without it"
-    if num_distrib()>1: raise ValueError('lr_find works in one process: find the rate with `python`, then launch several')
+    if n_launched()>1: raise ValueError('lr_find works in one process: find the rate with `python`, then launch several')
     watch = _Clusters()
     fs = [partial(f, entropy=watch.seen) if f is before_collapse else f for f in L(suggest_funcs)]
     with keep_random_state(self.dls.train), self.added_cbs(watch):

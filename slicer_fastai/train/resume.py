@@ -7,12 +7,12 @@ __all__ = ['state_bytes', 'state_of', 'States', 'run_settings', 'StopByHand', 'R
 
 # %% ../../nbs/train/resume.ipynb #a5dc02ef
 from ..core.files import *
+from ..core.processes import *
+from ..core.processes import from_first,from_all,any_process
 from fastai.basics import *
 from fastai.callback.all import *
-from ..models.slicer import n_processes
 from safetensors.torch import save as tensor_bytes, load as tensors_of
-import random, signal, threading, torch.distributed as dist
-from zlib import crc32
+import random, signal, threading
 
 # %% ../../nbs/train/resume.ipynb #38da1d49
 _lists = dict(list=list, tuple=tuple, L=L)
@@ -90,7 +90,7 @@ class States:
         self.folder.mkdir(parents=True, exist_ok=True)
         b,old = state_bytes(state),self.files
         n = int(old[-1].name.split('-')[1])+1 if old else 0
-        fn = write_whole(self.folder/f'state-{n:06d}-{crc32(b):08x}.safetensors', b)
+        fn = write_whole(self.folder/f'state-{n:06d}-{fingerprint(b)}.safetensors', b)
         for f in (*old[:-1], *self.folder.glob('state-*.tmp')): f.unlink(missing_ok=True)
         return fn
 
@@ -98,7 +98,7 @@ class States:
         "The states that are whole, the newest first; a warning names each that is damaged"
         for f in reversed(self.files):
             b = f.read_bytes()
-            if f'-{crc32(b):08x}.' in f.name: yield state_of(b)
+            if f'-{fingerprint(b)}.' in f.name: yield state_of(b)
             else: warnings.warn(f'{f} differs from its checksum: going back to the state before')
 
     def load(self):
@@ -176,7 +176,8 @@ def _clips(ds):
     "Number of clips, and a checksum of their names: the last two parts, so that a folder may move"
     items = [o[0] if isinstance(o, tuple) else o for o in getattr(ds, 'items', [])]
     names = ['/'.join(Path(os.fspath(o)).parts[-2:]) for o in items if hasattr(o, '__fspath__') or isinstance(o, str)]
-    return f"{len(ds)} ({crc32(chr(10).join(names).encode('utf8', 'surrogateescape')):08x})"
+    text = '\n'.join(names).encode('utf8', 'surrogateescape')
+    return f"{len(ds)} ({fingerprint(text)})"
 
 def _schedule(learn):
     "What is scheduled, at a few points"
@@ -226,10 +227,7 @@ class StopByHand(Callback):
 
     def agree(self, *wishes)->list: # each: does any process wish it?
         "Several processes stop, and save, after the same batch"
-        if n_processes()>1:
-            t = tensor([self.asked, *wishes], device=next(self.learn.model.parameters()).device).int()
-            dist.all_reduce(t, dist.ReduceOp.MAX)
-            self.hit,*wishes = t.bool().tolist()
+        if n_processes()>1: self.hit,*wishes = any_process([self.asked, *wishes], next(self.learn.model.parameters()).device)
         return wishes
 
     def end(self, ex):
@@ -258,14 +256,14 @@ class Resume(StopByHand):
         ends=KeyboardInterrupt, # raised at Ctrl-C when the state is saved; `CancelFitException`: fit ends as if it were over
     ):
         store_attr()
-        self.states = States(Path(folder)/f'process-{rank_distrib()}' if rank_distrib() else folder)
+        self.states = States(Path(folder)/f'process-{process_index()}' if process_index() else folder)
         self.back,self.start,self.warned = None,None,False
 
     def remove(self): "Delete the states"; States(self.folder).remove()
     def after_create(self): raise ValueError('Resume belongs to a fit: learn.fit_one_cycle(n, cbs=Resume(folder))')
 
     def before_fit(self):
-        if self.force and not rank_distrib(): self.remove()
+        if self.force and is_first_process(): self.remove()
         distrib_barrier()
         self.begun,self.when = run_settings(self.learn),time.monotonic()
         self.back = self.newest()
@@ -274,7 +272,7 @@ class Resume(StopByHand):
         if d := _differences(self.back['settings'], self.begun):
             raise ValueError(f'{self.folder} holds a run with other settings: {d}. Give another folder, or force=True to start anew')
         e,b,n = self.back['epoch'],self.back['batch'],self.learn.n_epoch
-        if not rank_distrib(): print(f'{self.folder}: '+(f'goes on in epoch {e+1} of {n}, after batch {b}' if e<n else f'all {n} epochs are done')+self.moved)
+        if is_first_process(): print(f'{self.folder}: '+(f'goes on in epoch {e+1} of {n}, after batch {b}' if e<n else f'all {n} epochs are done')+self.moved)
         if bar := getattr(getattr(self.learn, 'progress', None), 'mbar', None): bar.update(0)     # one that never began knows no later epoch
         self.learn._with_events = self._events
         if e==n: self._set(self.back)
@@ -288,20 +286,14 @@ class Resume(StopByHand):
         if self.back: self.learn.all_batches = self._rest
 
 # %% ../../nbs/train/resume.ipynb #3732c88a
-def _tell(o):
-    "What the first process has, in all of them"
-    if n_processes()==1: return o
-    dist.broadcast_object_list(box := [o], 0)
-    return box[0]
-
 @patch
 def newest(self:Resume):
     "The state to go on from, of one step in all processes; None where there is none"
-    s,n,self.moved = None if rank_distrib() else self.states.load(),n_processes(),''
-    old = _tell(s and s['settings'].get('processes', 1))
+    s,n,self.moved = self.states.load() if is_first_process() else None,n_processes(),''
+    old = from_first(s and s['settings'].get('processes', 1))
     if not old or old==n==1: return s
     if old==n: return self._common(n)
-    s = state_of(_tell(s and state_bytes(s)))
+    s = state_of(from_first(s and state_bytes(s)))
     s['batch'] = s['batch']*old*s['settings']['bs']//(n*self.begun['bs'])
     self.moved = (f'; begun by {old} process{"es"*(old>1)}, it goes on in {n}: each with the bank of the first, and from here on '
                   'with other batches and views than without the break')
@@ -311,8 +303,7 @@ def newest(self:Resume):
 def _common(self:Resume, n):
     "The newest step of which all processes have a state"
     mine = {(s['epoch'],s['batch']):s for s in self.states.whole() if s['settings'].get('processes', 1)==n}
-    dist.all_gather_object(theirs := [None]*n, list(mine))
-    if both := set.intersection(*map(set, theirs)): return mine[max(both)]
+    if both := set.intersection(*map(set, from_all(list(mine)))): return mine[max(both)]
     raise DamagedFile(self.folder, f'the {n} processes hold no state of the same step', 'start anew: Resume(…, force=True)')
 
 # %% ../../nbs/train/resume.ipynb #236f0a2b
@@ -337,7 +328,7 @@ def _set(self:Resume, s):
     _set_opt(learn.opt, s['opt']); _set_grads(learn.opt, s['grads'])
     if s['scaler']: learn.scaler.load_state_dict(s['scaler'])
     _set_objects(learn, s); _set_random(s['random'], learn.dls)
-    if self.moved and rank_distrib(): torch.manual_seed(int(torch.randint(2**31, ()))+rank_distrib())
+    if self.moved and process_index(): torch.manual_seed(int(torch.randint(2**31, ()))+process_index())
 
 @patch
 def state(self:Resume, epoch, batch)->dict:
