@@ -7,7 +7,7 @@ __all__ = ['background', 'lay_events', 'synth_recordings']
 
 # %% ../../nbs/audio/scenes.ipynb #141f860a
 from ..core.files import *
-from .synth import *
+from .synth import sound_classes
 from fastai.basics import *
 import soundfile as sf
 
@@ -29,7 +29,6 @@ def lay_events(
     wave:np.ndarray, # of a background (samples,); sounds are added in place
     labels,          # kinds of sound, one an event
     snr:tuple,       # dB above the background, lowest and highest
-    seed:int,        # of the sounds
     sr:int=16000,    # sample rate in hertz
 )->list: # of (start, end, label), in order of time
     "Add a sound of each kind at a random place"
@@ -62,9 +61,9 @@ def synth_recordings(
     for i in range(n):
         rng = np.random.default_rng([seed, i])
         wave = background(rng, int(seconds*16000))
-        lay_events(rng, wave, list(others)*each, snr, seed)
+        lay_events(rng, wave, list(others)*each, snr)
         file = f'recording_{i:02d}.flac'
-        rows += [(file,*o) for o in lay_events(rng, wave, list(labels)*each, snr, seed)]
+        rows += [(file,*o) for o in lay_events(rng, wave, list(labels)*each, snr)]
         sf.write(path/file, np.clip(wave, -1, 1), 16000, subtype='PCM_16')
     table = pd.DataFrame(rows, columns=['file','start','end','label']).round(3)
     write_whole(path/'events.csv', table.to_csv(index=False))
