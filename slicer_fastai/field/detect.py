@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['windows_of', 'background_windows', 'labelled_windows', 'fit_logistic', 'sigmoid', 'scores_left_out', 'choose_c',
-           'Detector', 'fit_detector', 'recordings_in', 'scores_file']
+           'Detector', 'embed_windows', 'fit_windows', 'recordings_in', 'scores_file']
 
 # %% ../../nbs/field/detect.ipynb #c9b68576
 from ..core.files import *
@@ -52,8 +52,8 @@ def labelled_windows(
     background:int=None, # windows without an event; default: twice as many as those with one, at least 200
     seed:int=0,     # of the background
 )->pd.DataFrame: # file, start, and for each label whether an event of it takes half of the window, or half of the event is in it
-    "Windows to train a detector on, of all annotated recordings"
-    rng,labels,parts = np.random.default_rng(seed),sorted(annotated.label.unique()),[]
+    "Windows to train a detector on, of all annotated recordings; an event with the label '' is a place where none of them is"
+    rng,labels,parts = np.random.default_rng(seed),sorted(set(annotated.label)-{''}),[]
     seconds = {o:recording_seconds(o) for o in annotated.file.unique()}
     for file,events in annotated.groupby('file', sort=False):
         starts = [windows_of(a, b, window, seconds[file]) for a,b in zip(events.start, events.end)]
@@ -64,7 +64,7 @@ def labelled_windows(
         parts.append(pd.DataFrame(dict(file=file, start=background_windows(rng, events, share, window, seconds[file]))))
     table = pd.concat(parts, ignore_index=True)
     for label in labels: table[label] = False
-    for file,events in annotated.groupby('file', sort=False):
+    for file,events in annotated[annotated.label!=''].groupby('file', sort=False):
         rows = np.flatnonzero(table.file==file)
         at = table.start.to_numpy()[rows]
         for a,b,label in zip(events.start, events.end, events.label):
@@ -111,7 +111,7 @@ def choose_c(
     best = max(ap, key=ap.get)
     return best,scores[best]
 
-# %% ../../nbs/field/detect.ipynb #422da8ea
+# %% ../../nbs/field/detect.ipynb #be5fe4d9
 class Detector:
     "An encoder, and for each class a logistic regression on its windows"
     def __init__(self,
@@ -136,41 +136,64 @@ class Detector:
         if not np.isfinite(res).all(): raise ValueError('a window has a score that is not finite: are the weights of the encoder damaged?')
         return res
 
-def fit_detector(
-    encoder:AudioEncoder,  # pre-trained
-    annotated,             # `Events`: all events of these classes in their recordings, see `read_annotations`
-    background:int=None,   # windows without an event; default: twice as many as those with one, at least 200
-    seed:int=0,            # of the background
-)->Detector:
-    "Train a detector on annotated recordings; the windows that it was trained on and their scores, left out, are in `.training`"
+# %% ../../nbs/field/detect.ipynb #422da8ea
+def embed_windows(
+    encoder:AudioEncoder, # pre-trained
+    table,                # file and start (seconds) of each window
+)->np.ndarray: # (n, d)
+    "Vectors of windows"
     front = encoder.front
-    table = labelled_windows(annotated, front.duration, background, seed)
     waves = [read_window(f, front.duration, front.sr, start=s) for f,s in zip(table.file, table.start)]
-    x = embed(encoder, waves, sr=front.sr, progress=len(waves)>2000)
+    return embed(encoder, waves, sr=front.sr, progress=len(waves)>2000)
+
+def fit_windows(
+    encoder:AudioEncoder, # that made the vectors
+    table,                # windows as of `labelled_windows`
+    x:np.ndarray,         # their vectors (n, d)
+)->Detector:
+    "Train a detector on windows; `.training` has them with their scores by regressions that did not see their recordings"
     labels = [o for o in table if o not in ('file','start')]
-    y,groups = table[labels].to_numpy(),table.file.to_numpy()
-    mean,std = x.mean(0),x.std(0)+1e-6
-    z = (x-mean)/std/math.sqrt(x.shape[1])
-    rotation = np.linalg.svd(z, full_matrices=False)[2].T
-    z = z@rotation*math.sqrt(x.shape[1])
+    y,groups = table[labels].to_numpy(bool),table.file.to_numpy()
+    mean,std,scale = x.mean(0),x.std(0)+1e-6,math.sqrt(x.shape[1])
+    z = (x-mean)/std
+    rotation = np.linalg.svd(z/scale, full_matrices=False)[2].T
+    z = z@rotation
     if len(set(groups))>1: c,left_out = choose_c(z, y, groups)
     else:
         warnings.warn('one annotated recording only: the regularisation cannot be chosen on another, C=0.01')
         c,left_out = .01,np.full(y.shape, math.nan)
     fits = [fit_logistic(z, y[:,j], c) for j in range(len(labels))]
-    w = rotation@np.stack([o[0] for o in fits], 1)/std[:,None]
-    b = np.array([o[1] for o in fits])-mean@w
-    res = Detector(encoder, labels, w, b, how=dict(recordings=len(set(groups)), events=len(annotated), windows=len(table), c=c))
-    res.training = table.assign(**{f'score {o}':left_out[:,j] for j,o in enumerate(labels)})
+    weights = rotation@np.stack([o[0] for o in fits], 1)/std[:,None]
+    bias = np.array([o[1] for o in fits])-mean@weights
+    res = Detector(encoder, labels, weights, bias, how=dict(recordings=len(set(groups)), windows=len(table), c=c))
+    res.training,res.vectors = table.assign(**{f'score {o}':left_out[:,j] for j,o in enumerate(labels)}),x
     return res
 
 @patch
 def detector(self:AudioEncoder,
-    annotated, # `Events`, see `read_annotations`
-    **kwargs   # to `fit_detector`
+    annotated,           # `Events`: all events of these kinds in their recordings, see `read_annotations`
+    background:int=None, # windows without an event; default: twice as many as those with one, at least 200
+    seed:int=0,          # of the background
 )->Detector:
-    "A detector of the annotated kinds of event"
-    return fit_detector(self, annotated, **kwargs)
+    "A detector of the annotated kinds of event, trained in seconds"
+    table = labelled_windows(annotated, self.front.duration, background, seed)
+    return fit_windows(self, table, embed_windows(self, table))
+
+@patch
+def learn_from(self:Detector,
+    corrected, # `Events` that were checked; the label '' says that none of the classes is there
+)->Detector: # a new one
+    "Train again with places that were checked, besides those that it was trained on"
+    if not hasattr(self, 'training'): raise ValueError('this detector was loaded from a file, without its training windows: make it with encoder.detector(annotated)')
+    places = corrected[corrected.checked] if 'checked' in corrected else corrected
+    new = labelled_windows(places, self.encoder.front.duration, background=0)
+    old = self.training[['file','start',*self.labels]]
+    table = pd.concat([old, new], ignore_index=True)
+    labels = [o for o in table if o not in ('file','start')]
+    table[labels] = table[labels].fillna(False).astype(bool)
+    res = fit_windows(self.encoder, table, np.concatenate([self.vectors, embed_windows(self.encoder, new)]))
+    res.thresholds.update(self.thresholds)
+    return res
 
 # %% ../../nbs/field/detect.ipynb #7619973b
 def recordings_in(
