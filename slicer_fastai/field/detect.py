@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['windows_of', 'background_windows', 'labelled_windows', 'fit_logistic', 'sigmoid', 'scores_left_out', 'choose_c',
-           'Detector', 'embed_windows', 'fit_windows', 'recordings_in', 'scores_file']
+           'Detector', 'embed_windows', 'fit_windows', 'recordings_in', 'scores_file', 'apart']
 
 # %% ../../nbs/field/detect.ipynb #c9b68576
 from ..core.files import *
@@ -315,3 +315,36 @@ def load(cls:Detector,
     except (ValueError, KeyError, TypeError, AttributeError) as e: raise ValueError(f'{fn}: is damaged ({type(e).__name__}: {e})') from None
     if not (fits and np.isfinite(weights).all() and np.isfinite(bias).all()): raise ValueError(f'{fn}: its weights do not fit the encoder beside it')
     return cls(encoder, labels, weights, bias, thresholds, own.get('how'))
+
+# %% ../../nbs/field/detect.ipynb #427c460d
+def apart(
+    table,         # file and start, in order of preference
+    seconds:float, # between two places of a recording, at least
+    k:int,         # wanted
+)->list: # numbers of rows (≤ k)
+    "The first places that keep a distance from each other"
+    taken,res = defaultdict(list),[]
+    for i,(file,start) in enumerate(zip(table.file, table.start)):
+        if any(abs(start-o)<seconds for o in taken[file]): continue
+        taken[file].append(start)
+        res.append(i)
+        if len(res)==k: break
+    return res
+
+@patch
+def propose(self:Detector,
+    scores,              # a table of scores of recordings that are not labelled yet
+    k:int=20,            # places wanted
+    how:str='uncertain', # 'uncertain', 'top' or 'random'
+    seed:int=0,          # of random places
+)->Events: # file, start, end, label (the likeliest), score
+    "Places to label next, at least two windows apart"
+    if how not in ('uncertain','top','random'): raise ValueError(f"how={how!r}: use 'uncertain', 'top' or 'random'")
+    values = scores[self.labels].to_numpy()
+    best = values.max(1)
+    wish = dict(uncertain=abs(best-.5), top=-best, random=np.random.default_rng(seed).random(len(best)))[how]
+    order = np.argsort(wish, kind='stable')
+    rows = order[apart(scores.iloc[order], 2*self.encoder.front.duration, k)]
+    chosen = scores.iloc[rows]
+    labels = [self.labels[j] for j in values[rows].argmax(1)]
+    return Events(dict(file=chosen.file.to_numpy(), start=chosen.start.to_numpy(), end=(chosen.start+chosen.seconds).to_numpy(), label=labels, score=best[rows]))
