@@ -2,7 +2,7 @@
 from conftest import *
 from fastcore.script import CliError
 from slicer_fastai.cli.pretrain import *
-from slicer_fastai.interpret.pictures import _history
+from slicer_fastai.interpret.curves import epoch_table
 import signal, subprocess, soundfile as sf
 
 root = Path(__file__).resolve().parents[1]
@@ -18,6 +18,11 @@ def recordings(tmp_path_factory):
         for i in range(8): sf.write(d/k/f'{i} & "x".wav', .3*np.sin(2*np.pi*t*(200+30*i)*m)+.02*rng.normal(size=len(t)), 16000)
     (d/'low'/'broken.wav').write_bytes(b'no sound')
     return d
+
+@pytest.fixture
+def light_report(monkeypatch):
+    "A report of one line, where it is not what is tested: the real one takes most of the time of a short run"
+    monkeypatch.setattr(SlicerLearner, 'report', lambda self, fn, **kwargs: Path(fn).write_text(self.diagnose()))
 
 def command(args, cwd):
     "The console script of the environment, or the module where it isn't installed"
@@ -39,7 +44,7 @@ def test_as_the_shell_runs_it(recordings, tmp_path):
     assert '<b>' not in (run/'report.html').read_text() and len(pd.read_csv(run/'history.csv'))==1
     assert AudioEncoder.from_pretrained(run/'encoder').embed(get_audio_files(recordings)[:1]).shape[0]==1
     with warnings.catch_warnings(): warnings.simplefilter('ignore'); l = load_learner(run/'learner.pkl')
-    assert len(_history(l))==1 and len(l.plot_health())==8; plt.close('all')
+    assert len(epoch_table(l))==1 and len(l.plot_health())==8; plt.close('all')
     with pytest.raises(CliError, match='--fresh'): slicer_pretrain(recordings, out=run)
 
 def test_ctrl_c_keeps_what_was_learned(recordings, tmp_path):
@@ -66,7 +71,7 @@ def test_checks_come_first(recordings, tmp_path, monkeypatch, kw, say):
     with pytest.raises(CliError, match=say) as e: slicer_pretrain(recordings, **{'out':tmp_path/'run', 'workers':0, **kw})
     assert '\n' not in str(e.value)
 
-def test_a_run_is_not_written_over(recordings, tmp_path):
+def test_a_run_is_not_written_over(recordings, tmp_path, light_report):
     (tmp_path/'report.json').write_text('{}'); (tmp_path/'encoder').mkdir(); (tmp_path/'mine.txt').write_text('x')
     with pytest.raises(CliError, match='holds a run'): slicer_pretrain(recordings, out=tmp_path, workers=0)
     (tmp_path/'file').write_text('')
@@ -77,7 +82,7 @@ def test_a_run_is_not_written_over(recordings, tmp_path):
     assert json.loads((tmp_path/'report.json').read_text())==r and (tmp_path/'mine.txt').exists()
 
 @pytest.mark.parametrize('asked,computes,want', [('bf16',False,True), ('float32',True,False), (None,True,True), (None,False,False)])
-def test_precision(recordings, tmp_path, monkeypatch, asked, computes, want):
+def test_precision(recordings, tmp_path, monkeypatch, light_report, asked, computes, want):
     "bfloat16 where it is asked for, or where nothing is asked and the processor computes it"
     seen,loss = [],SlicerModel.loss
     monkeypatch.setattr('slicer_fastai.cli.pretrain.computes_bf16', lambda: computes)
@@ -87,7 +92,7 @@ def test_precision(recordings, tmp_path, monkeypatch, asked, computes, want):
         r = slicer_pretrain(recordings, out=tmp_path/'run', workers=0, epochs=1, d=32, width=8, precision=asked)
     assert any(seen)==want and r['precision']==('bf16' if want else 'float32') and math.isfinite(r['valid_loss'])   # Health looks in float32
 
-def test_results_are_written_one_by_one(recordings, tmp_path, monkeypatch, capsys):
+def test_results_are_written_one_by_one(recordings, tmp_path, monkeypatch, light_report, capsys):
     def broken(*args, **kwargs): raise RuntimeError('no room')
     monkeypatch.setattr(SlicerLearner, 'export', broken)
     with warnings.catch_warnings():

@@ -8,8 +8,7 @@ __all__ = ['folder_halves', 'slicer_pretrain']
 # %% ../../nbs/cli/pretrain.ipynb #85576353
 from ..all import *
 from ..audio.clip import _shown
-from ..interpret.pictures import _history
-from ..interpret.report import _gains,_gain_words
+from ..interpret.curves import epoch_table, gain_sentence, probe_gains
 from ..audio.synth import *
 from fastai.basics import *
 from fastai.callback.all import *
@@ -59,11 +58,11 @@ def _folder(out, fresh):
 # %% ../../nbs/cli/pretrain.ipynb #ce235436
 def _summary(learn, stopped, seconds, **kwargs):
     "Figures of a run, for report.json"
-    df,gains = _history(learn),_gains(getattr(learn, 'health_log', None))
+    df,gains = epoch_table(learn),probe_gains(getattr(learn, 'health_log', None))
     res = dict(clips=len(learn.dls.train_ds), valid_clips=len(learn.dls.valid_ds), epochs=len(df), stopped=stopped, seconds=round(seconds), **kwargs)
     if len(df): res.update({k:None if v!=v else round(v, 4) for k,v in df.iloc[-1].items()})
     for o in gains: res.update({f'{o.probe}_{k}':round(v, 4) for k,v in dict(untrained=o.start, trained=o.trained, se=o.se, n=o.n).items()})
-    return {**res, 'health':learn.diagnose(), 'gained':_gain_words(gains)}
+    return {**res, 'health':learn.diagnose(), 'gained':gain_sentence(gains)}
 
 def _write(learn, out, figures, notes):
     "Write the results, each by itself; the names of those that failed"
@@ -96,7 +95,7 @@ class _History(Callback):
     "The table of epochs as history.csv, whole after each; a run that goes on has it from the start"
     order = 60
     def after_epoch(self):
-        try: write_whole(self.path/'history.csv', _history(self.learn).to_csv())
+        try: write_whole(self.path/'history.csv', epoch_table(self.learn).to_csv())
         except OSError as e: warnings.warn(f'history.csv could not be written: {e}')
 
 def _fit(learn, epochs, lr, halves, out):
