@@ -10,7 +10,7 @@ __all__ = ['write_table', 'find_tasks', 'slicer_tasks', 'slicer_embed', 'slicer_
 from ..all import *
 from .pretrain import *
 from ..use.embed import _escaped
-from ..use.evaluate import _split_of
+from ..use.evaluate import check_parts
 from ..core.files import *
 from ..audio.clip import _shown
 from fastai.basics import *
@@ -231,7 +231,7 @@ def slicer_probe(
     "Linear probes of encoders on labelled tasks"
     _check_out(out)
     encs,found = {str(o):_encoder(o) for o in L(encoder)},_all_tasks(paths)
-    tasks = {k:_split_of(k, read_task(t)) for k,t in found.items()}
+    tasks = {k:check_parts(k, read_task(t)) for k,t in found.items()}
     if shots: return write_table(_few(encs, tasks, shots), out)
     return write_table(_scores(compare_encoders(encs, tasks, baseline=not alone, untrained=not alone, progress=_progress())), out)
 
