@@ -206,7 +206,9 @@ def read_crowsetta(
     if boxes: return pd.DataFrame([dict(start=o.onset, end=o.offset, label=o.label, low=o.low_freq, high=o.high_freq) for o in boxes])
     sequences = annotation.seq if isinstance(annotation.seq, list) else [annotation.seq]
     segments = [o for s in sequences for o in s.segments]
-    return pd.DataFrame([dict(start=o.onset_s, end=o.offset_s, label=o.label) for o in segments if o.label], columns=['start','end','label'])
+    unescape = '""' if format=='textgrid' else '"'                  # Praat doubles quotes, and crowsetta leaves them doubled
+    rows = [dict(start=o.onset_s, end=o.offset_s, label=o.label.replace(unescape, '"')) for o in segments if o.label]
+    return pd.DataFrame(rows, columns=['start','end','label'])
 
 def keep_one_view(
     table, # of Raven
