@@ -139,10 +139,9 @@ class Together(DistributedTrainer):
 
     def after_fit(self): self.put_back()
     def after_loss(self):
-        m = get_model(self.learn.model)
         self.learn.loss = self.learn.loss.detach().mean()
-        m.parts = {k:v.clone() for k,v in m.parts.items()}
-        mean_of_processes([self.learn.loss, *m.parts.values()])
+        self.learn.loss_parts = {k:v.clone() for k,v in self.learn.loss_parts.items()}
+        mean_of_processes([self.learn.loss, *self.learn.loss_parts.values()])
 
     def before_validate(self):
         super().before_validate()

@@ -54,16 +54,16 @@ def measure(
     bn:str='batch',  # batch norm as in validation: by the 'batch', or by 'running' averages, see `SLICER`
 )->dict: # see the table
     "The health of a model on a batch: losses, accuracy, spread, rank, clusters, teacher, queue"
-    x,parts = x.as_subclass(Tensor),m.parts
+    x = x.as_subclass(Tensor)
     with untouched(m, seed):
         h = m.encoder.top(x).float()
         if bn=='batch': m.batch_statistics()
         try:
             v,ks = m.prepare(x)
             q1,q2,y1,y2,*_ = pred = m(*v)
-            m.loss(pred, *ks)
+            parts = m.loss(pred, *ks).parts
         finally: m.batch_statistics(False)
-        now,m.parts = {k:float(o) for k,o in m.parts.items()},parts
+        now = {k:float(o) for k,o in parts.items()}
     return dict(**now, spread=spread(h), spread_q=spread(q1), rank=effective_rank(h), alignment=alignment(q1,q2),
         uniformity=uniformity(q1), clusters=int((y1+y2).argmax(1).unique().numel()), n_clusters=y1.shape[1],
         teacher=float(1-(q1*ks[0]).sum(1).mean()), queue=min(1, int(m.queue_count)/len(m.queue)), clips=len(x))
