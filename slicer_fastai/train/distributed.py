@@ -12,7 +12,7 @@ from ..models.slicer import *
 from .callback import *
 from .learner import *
 from .resume import *
-from .resume import _clips
+from .resume import clips_fingerprint
 from fastai.basics import *
 from fastai.callback.all import *
 from fastai.distributed import DistributedDL, DistributedTrainer
@@ -170,9 +170,9 @@ def tell(self:Together, m):
     self.told = True
 
 @patch
-def _same_clips(self:Together):
+def _sameclips_fingerprint(self:Together):
     "The same clips and batch size in all processes, or an error in all"
-    mine = dict(training_clips=_clips(self.dls.train_ds), validation_clips=_clips(self.dls.valid_ds), bs=self.dls.bs)
+    mine = dict(training_clips=clips_fingerprint(self.dls.train_ds), validation_clips=clips_fingerprint(self.dls.valid_ds), bs=self.dls.bs)
     seen = from_all(mine)
     for r,o in enumerate(seen):
         if o!=seen[0]: raise ValueError(f'process {r} has {o}, process 0 has {seen[0]}: all need the same files and settings')
