@@ -150,4 +150,4 @@ def test_health_and_gain_never_contradict(a, b, n, below):
     health,words = health_sentence(log),_gain_words(_gains(log))
     assert ('better than the' in health)==('better than before' in words)
     assert ('worse than the' in health)==('made it worse' in words)
-    assert ('nothing gained over' in health)==('Nothing was gained' in words)
+    assert ('no gain over' in health)==('Nothing was gained' in words)

@@ -16,7 +16,6 @@ from ..use.embed import *
 from .pictures import *
 from .pictures import _clips,_src,_map_svg,_jpeg,_page,_history,_labels,_short,_seen,_draw_views,_axes
 from ..train.health import *
-from ..train.health import _rule
 from ..train.probes import binomial_se
 from fastcore.imports import in_notebook
 from fastai.basics import *
@@ -237,7 +236,7 @@ def _next(run):
     "What to try next: the remedy of health's rule, and what the figures leave open"
     if not run.log: return ['Fit with cbs=[Health(), KNNProbe(train, test)]: without their log a report cannot judge.']
     r,gains = HealthLog(run.log),_gains(run.log)
-    says,seen = [_rule(first(f for f in health_rules if f(r)))[2]],run.clips_seen
+    says,seen = [rule_parts(first(f for f in health_rules if f(r)))[2]],run.clips_seen
     if not gains: says.append('cbs=KNNProbe(train, test) with a few labelled clips: only labels tell whether the encoder got better')
     if wide := [o for o in gains if o.lift==0]:
         says.append(f'more labelled clips: on {wide[0].n} a difference below {200*wide[0].se:.0f} points cannot be told')
