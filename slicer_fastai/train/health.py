@@ -93,7 +93,7 @@ class Health(Callback):
 
     def after_fit(self):
         "Log a fit that a loss of NaN ended within an epoch (TerminateOnNaNCallback)"
-        broken = self.held is not None and math.isnan(float(getattr(self.learn, 'loss', 0.)))
+        broken = self.held is not None and bool(torch.as_tensor(getattr(self.learn, 'loss', 0.)).isnan())
         if broken and self.learn.health_log[-1]['epoch']<=self.epoch: self.log(self.epoch+1)
         self.held = None
 
