@@ -5,13 +5,14 @@ from .audio.clip import *
 from .audio.spectrogram import *
 from .core.files import *
 from .core.precision import *
+from .core.doctor import *
 from .core.processes import *
 from .audio.frontend import *
 from .audio.synth import *
 from .augment.mix import *
 from .augment.perturb import *
 from .augment.views import *
-from .models.layout import *
+from .models.audiontt import *
 from .models.encoder import *
 from .models.losses import *
 from .models.slicer import *
@@ -33,5 +34,10 @@ from .train.resume import *
 from .train.distributed import *
 from .train.probes import *
 from .train.health import *
-from .interpret.pictures import *
+from .interpret.clips import *
+from .interpret.views import *
+from .interpret.clusters import *
+from .interpret.map import *
+from .interpret.curves import *
 from .interpret.report import *
+from .interpret.compare import *

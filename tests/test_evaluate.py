@@ -2,8 +2,9 @@
 import pickle, time
 import pytest
 from conftest import *
+from scipy.stats import binomtest
 from sklearn.linear_model import RidgeClassifier
-from sklearn.metrics import balanced_accuracy_score, f1_score, confusion_matrix
+from sklearn.metrics import balanced_accuracy_score, f1_score, confusion_matrix, precision_recall_fscore_support
 
 def blobs(n=90, d=20, c=3, noise=2., seed=0):
     rng = np.random.default_rng(seed); y = np.arange(n)%c
@@ -67,7 +68,7 @@ def test_knn_and_embeddings_or_files(files):
     tr,te = np.arange(0, 108, 2),np.arange(1, 108, 2)
     for f in (linear_probe, knn_probe):
         a = f(enc, ([files[i] for i in tr],y[tr]), ([files[i] for i in te],y[te])); b = f(None, (e[tr],y[tr]), (e[te],y[te]))
-        assert abs(a-b)<.04 and a>1/18
+        assert abs(a-b)<.04 and binomtest(round(a*54), 54, 1/18, 'greater').pvalue<.01
 
 def test_several_labels(sets):
     (x,y,g),(xt,yt,gt) = sets
@@ -151,7 +152,22 @@ def test_comparisons_stay_paired(one_broken):
     for r in c.results.values(): assert (r['split'].y==y[12:][ok[12:]]).all() and (r['folds'].y==y[ok]).all() and (r['folds'].groups==g[ok]).all()
     assert len(c.differences())==8
 
-def test_a_thousand_classes_take_no_time():
-    rng = np.random.default_rng(0); y,p = [rng.integers(0, 1000, 5000).astype(str) for _ in range(2)]; p = np.where(rng.random(5000)<.5, y, p)
-    r,t = ProbeResult(y, p),time.process_time(); c,df = r.confusion,r.per_class
-    assert time.process_time()-t<.5 and c.to_numpy().sum()==5000 and df.recall['7']==np.mean(p[y=='7']=='7') and c.loc['7', df.taken_for['7']]==c.loc['7'].drop('7').max()
+def test_tables_of_a_thousand_classes_are_scikit_learns():
+    "The same numbers, in the same time: a comparison for each class would take a thousand times as long, not ten"
+    rng = np.random.default_rng(0)
+    y,p = [rng.integers(0, 1000, 5000).astype(str) for _ in range(2)]
+    p = np.where(rng.random(5000)<.5, y, p)
+    r = ProbeResult(y, p)
+    c,df = r.confusion,r.per_class
+    assert (c.to_numpy()==confusion_matrix(y, p, labels=list(c.index))).all()
+    precision,recall,f1,n = precision_recall_fscore_support(y, p, labels=list(df.index), zero_division=0)
+    for mine,theirs in ((df.precision,precision), (df.recall,recall), (df.f1,f1), (df.clips,n)): np.testing.assert_allclose(mine, theirs)
+    assert c.loc['7', df.taken_for['7']]==c.loc['7'].drop('7').max()
+    ours = fastest(lambda: (r.confusion, r.per_class))
+    theirs = fastest(lambda: (confusion_matrix(y, p), precision_recall_fscore_support(y, p, zero_division=0)))
+    assert ours<10*theirs, (ours, theirs)
+
+def fastest(f, n=3):
+    "Least processor time of `n` calls"
+    def seconds(): start = time.process_time(); f(); return time.process_time()-start
+    return min(seconds() for _ in range(n))

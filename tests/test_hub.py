@@ -1,8 +1,7 @@
 "The hub, with two functions of huggingface_hub replaced by a folder"
 from conftest import *
-import slicer_fastai.export.hub
 from slicer_fastai.models.encoder import ConfigError
-import huggingface_hub, shutil
+import ast, huggingface_hub, shutil, slicer_fastai
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
@@ -52,3 +51,19 @@ def test_card_of_a_learner(tiny, enc):
     assert n==4 and f'({n} steps)' in card.content and 'training clips | 33' in card.content and 'a\\|b' in card.content
     assert 'To be chosen' in enc.model_card().content
     with pytest.raises(ValueError, match='license'): enc.push_to_hub('me/e')
+
+def patches(fn):
+    "(class, method) of what a module patches into classes, and of the methods that its own classes define"
+    for o in ast.parse(fn.read_text()).body:
+        if isinstance(o, ast.ClassDef): yield from ((o.name, m.name) for m in o.body if isinstance(m, ast.FunctionDef))
+        if isinstance(o, ast.FunctionDef) and any('patch' in ast.unparse(d) for d in o.decorator_list):
+            yield ast.unparse(o.args.args[0].annotation),o.name
+
+def test_a_patch_adds_a_method_and_replaces_none():
+    "What a class does must not depend on which modules have been imported"
+    where = {}
+    for fn in Path(slicer_fastai.__file__).parent.rglob('*.py'):
+        if 'slicer_fastai/_modidx' in str(fn): continue
+        for key in patches(fn): where.setdefault(key, []).append(fn.name)
+    assert ('AudioEncoder','from_pretrained') in where
+    assert not {k:v for k,v in where.items() if len(v)>1}

@@ -1,9 +1,8 @@
 "Pictures, sounds, and the page of a run"
 from conftest import *
 from slicer_fastai.train.health import *
-from slicer_fastai.interpret.report import *
-from slicer_fastai.interpret.report import _gains,_gain_words
-from slicer_fastai.interpret.pictures import _mix_example
+from slicer_fastai.interpret.curves import gain_sentence, probe_gains
+from slicer_fastai.interpret.views import mix_example
 import base64, io, soundfile as sf
 
 @pytest.fixture
@@ -90,7 +89,7 @@ def test_kmix_picture(learn):
 def test_kmix_example_mixes(learn):
     x,km = learn.dls.one_batch()[0],learn.model.views.kmix
     full = int(km.clusters(torch.nn.functional.normalize(km.bank.feats[:16], dim=1)).mode().values)
-    close(_mix_example(learn, x[:1], full, 0.)[0][2], x[0].as_subclass(Tensor), tol=1e-4)
+    close(mix_example(learn, x[:1], full, 0.)[0][2], x[0].as_subclass(Tensor), tol=1e-4)
     pytest.importorskip('ipywidgets')
     w = learn.explore_kmix(hear=False)
     assert [type(o).__name__ for o in w.children[:3]]==['IntSlider','IntSlider','FloatSlider']
@@ -99,7 +98,7 @@ def test_kmix_example_mixes(learn):
 
 def test_sliders_redraw(learn, monkeypatch):
     pytest.importorskip('ipywidgets'); pytest.importorskip('librosa')
-    import slicer_fastai.interpret.pictures as m
+    import slicer_fastai.interpret.views as m
     heard,drawn = [],[]
     monkeypatch.setattr(m, 'players', lambda ws, labels=None: ws)
     monkeypatch.setattr(m, 'display', lambda ws: (heard.append([w.clone() for w in ws]), drawn.append([ax.images[0].get_array().copy() for ax in plt.gcf().axes if ax.images]), plt.close('all')))
@@ -112,7 +111,7 @@ def test_sliders_redraw(learn, monkeypatch):
     assert len(heard)==k+1 and len(n)==2                                      # nothing is inverted again: α answers at once
     assert [f(i) for f in same for i in range(3)]==[True,True,False]*2
     a,b,mix = heard[-1]; close(mix, .4**.5*a+.6**.5*b, tol=1e-5)
-    full = [c for c in range(len(m._kmix(learn).centroids)) if c!=w.children[1].value and (m._bank_clusters(m._kmix(learn))[1]==c).any()][0]
+    full = [c for c in range(len(m.learner_kmix(learn).centroids)) if c!=w.children[1].value and (m.bank_clusters(m.learner_kmix(learn))[1]==c).any()][0]
     w.children[1].value = full
     assert len(heard)==k+2 and [f(i) for f in same for i in range(3)]==[True,False,False]*2
     w.children[0].value = 1
@@ -153,7 +152,7 @@ def test_map(learn, files):
 
 def test_map_page_plays_the_files(learn, files, tmp_path):
     text = learn.map_html(tmp_path/'m.html', files[:6]).read_text()
-    srcs = re.findall(r'data-s="data:audio/mpeg;base64,([^"]+)"', text)
+    srcs = re.findall(r'data-sound="data:audio/mpeg;base64,([^"]+)"', text)
     assert len(srcs)==6
     x,sr = sf.read(io.BytesIO(base64.b64decode(srcs[0])))
     y = read_window(files[0], .95)
@@ -219,7 +218,7 @@ def test_a_loaded_learner_draws_files(learn, files, tmp_path):
     with warnings.catch_warnings(): warnings.simplefilter('ignore'); l = load_learner(tmp_path/'l.pkl')
     assert l.plot_losses().shape==(2,) and len(l.plot_health())==8 and l.diagnose()==learn.diagnose() and len(l.plot_kmix())==7
     for f in (l.show_views, l.plot_map, l.map_html, l.plot_clusters, l.show_results, l.plot_listens):
-        with pytest.raises(ValueError, match='give files='): f()
+        with pytest.raises(ValueError, match='pass files='): f()
     fs = files[:6]
     close(l.embed(fs), learn.embed(fs))
     assert l.show_views(2, files=fs).shape==(2,4) and l.plot_map(fs)[1].shape==(6,2) and l.plot_listens(1, files=fs).shape==(1,3)
@@ -246,7 +245,7 @@ def test_report_at_first_contact(tiny, loaders, tmp_path, monkeypatch):
 
 def test_gain_has_a_standard_error():
     row = lambda p,n=100: dict(knn=p, knn_n=n)
-    g, = _gains([row(.417), row(.4)])
-    assert abs(g.se-math.sqrt(.24/100))<1e-6 and 'Nothing was gained' in _gain_words([g])
-    assert 'better than before' in _gain_words(_gains([row(.4), row(.7)])) and 'worse' in _gain_words(_gains([row(.7), row(.4)]))
-    assert 'without labels' in _gain_words(_gains([dict(epoch=0), dict(epoch=1)])) and not _gains([]) and not _gains(None)
+    g, = probe_gains([row(.417), row(.4)])
+    assert abs(g.se-math.sqrt(.24/100))<1e-6 and 'Nothing was gained' in gain_sentence([g])
+    assert 'better than before' in gain_sentence(probe_gains([row(.4), row(.7)])) and 'worse' in gain_sentence(probe_gains([row(.7), row(.4)]))
+    assert 'without labels' in gain_sentence(probe_gains([dict(epoch=0), dict(epoch=1)])) and not probe_gains([]) and not probe_gains(None)

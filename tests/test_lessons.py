@@ -30,9 +30,9 @@ def test_rooms_open_with_pictures_that_exist():
 def test_sliders_leave_a_picture(monkeypatch):
     "A page without a kernel knows the sliders' type and cannot draw them: their picture must be an output of its own"
     pytest.importorskip('ipywidgets')
-    import slicer_fastai.interpret.pictures as m
+    import slicer_fastai.interpret.views as m
     got = []; monkeypatch.setattr(m, 'display', lambda o, **kw: got.append((o, kw)))
-    m._sliders(lambda a: None, lambda a: plt.figure().add_subplot().plot([0,a]), a=1)._ipython_display_()
+    m.sliders(lambda a: None, lambda a: plt.figure().add_subplot().plot([0,a]), a=1)._ipython_display_()
     (page,_),(sliders,kw) = got
     assert 'src="data:image/jpeg;base64,/9j/' in page.data and kw==dict(raw=True)
     assert 'application/vnd.jupyter.widget-view+json' in sliders and 'image/jpeg' not in sliders

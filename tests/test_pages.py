@@ -1,7 +1,9 @@
 "The pages that people open: the site, a report, a comparison, seen by a real browser"
 from conftest import *
 import html, importlib.util, shutil, threading
-from slicer_fastai.interpret.report import _read_run, _gains, _gain_words
+from slicer_fastai.interpret.compare import read_run
+from slicer_fastai.interpret.curves import gain_sentence, probe_gains
+from markupsafe import escape
 from functools import partial
 from http.server import ThreadingHTTPServer, SimpleHTTPRequestHandler
 from hypothesis import given, strategies as st
@@ -63,7 +65,7 @@ def maker():
 def url(maker, tmp_path_factory):
     "Three pages of the site, as a server shows them; .ci/site.py itself checks the links of all"
     d = tmp_path_factory.mktemp('site')/'_site'
-    maker.build(d, ['index.ipynb','10_augment.ipynb','tutorials/glossary.ipynb'])
+    maker.build(d, ['index.ipynb','augment/mix.ipynb','tutorials/glossary.ipynb'])
     s = ThreadingHTTPServer(('127.0.0.1', 0), partial(Quiet, directory=str(d)))
     threading.Thread(target=s.serve_forever, daemon=True).start()
     yield f'http://127.0.0.1:{s.server_port}'
@@ -78,7 +80,7 @@ def test_dead_links_are_found(maker, tmp_path):
         'a b.html leads nowhere', 'index.html does not lead there']
 
 def test_the_site_in_a_browser(url, chrome):
-    for p in ('index','tutorials/glossary','10_augment'):
+    for p in ('index','tutorials/glossary','augment/mix'):
         for width in (390,1280):
             said,wide = opened(chrome, f'{url}/{p}.html', width)
             assert not said and wide<=0, (p, width, said, wide)
@@ -87,7 +89,7 @@ def test_the_site_in_a_browser(url, chrome):
     opened(chrome, f'{url}/index.html', 1280)
     assert 'learns from sound without labels' in chrome.find_element(By.TAG_NAME, 'main').text      # in one cell with the title
     chrome.find_element(By.CSS_SELECTOR, 'input[type=search]').send_keys('KMix')
-    assert WebDriverWait(chrome, 20).until(lambda d: d.find_elements(By.CSS_SELECTOR, 'a[href*="10_augment.html#KMix"]'))
+    assert WebDriverWait(chrome, 20).until(lambda d: d.find_elements(By.CSS_SELECTOR, 'a[href*="augment/mix.html#KMix"]'))
 
 evil = '<img src=x onerror=alert(1)>"&'         # as title, label, and name of a folder, a file, a run
 
@@ -115,7 +117,7 @@ def test_report(runs):
     text,a = runs.one.read_text(),runs.a; plain = html.unescape(text)
     assert runs.one.stat().st_size<5e6 and 'http' not in re.sub('base64,[^"]+', '', text)
     assert a.diagnose() in plain and text.count('<h2')==10 and 'class="lacks"' not in text and len(re.findall('<circle', text))==12
-    for o in ('date','versions','seed','data','epochs','largest lr','time',html.escape(evil)): assert f'<th>{o}</th>' in text
+    for o in ('date','versions','seed','data','epochs','largest lr','time',escape(evil)): assert f'<th>{o}</th>' in text
     assert f'<td>{sum(o["seconds"] for o in a.health_log[1:]):.0f} s</td>' in text
     was,now = a.health_log[0]['knn'],a.health_log[-1]['knn']
     assert f'knn: the untrained encoder {was:.1%}, trained {now:.1%}' in plain and torch.__version__ in text
@@ -134,11 +136,11 @@ def test_report_and_comparison_in_a_browser(runs, chrome):
 
 def test_a_record_survives_the_page(runs, tmp_path):
     "compare reads from a report what it would read from the learner; a page without figures says so"
-    page,learner = _read_run(runs.one),_read_run(runs.a)
+    page,learner = read_run(runs.one),read_run(runs.a)
     for k in ('health','gains','log','last'): assert page[k]==learner[k], k
-    assert _read_run(runs.d)==page
+    assert read_run(runs.d)==page
     (tmp_path/'x.html').write_text('<p>no figures</p>')
-    with pytest.raises(ValueError, match='holds no figures'): compare(runs.d, tmp_path/'x.html')
+    with pytest.raises(ValueError, match='has no figures'): compare(runs.d, tmp_path/'x.html')
     with pytest.raises(ValueError, match='two are needed'): compare(runs.a)
 
 @given(st.floats(0,1), st.floats(0,1), st.integers(10,400), st.floats(-.5,4))
@@ -147,7 +149,7 @@ def test_health_and_gain_never_contradict(a, b, n, below):
     row = lambda e,p,l: dict(epoch=e, loss=l, lr=1e-3, instance_loss=5-l, chance=5., accuracy=.3, cluster_loss=1., entropy=2., n_clusters=8,
         spread=.9, spread_q=.9, rank=20., alignment=.5, uniformity=-2., clusters=8, teacher=.1, queue=1., clips=64, knn=p, knn_n=n, knn_untrained=a)
     log = [row(0,a,0.),row(1,(a+b)/2,below/2),row(2,b,below)]
-    health,words = health_sentence(log),_gain_words(_gains(log))
+    health,words = health_sentence(log),gain_sentence(probe_gains(log))
     assert ('better than the' in health)==('better than before' in words)
     assert ('worse than the' in health)==('made it worse' in words)
     assert ('no gain over' in health)==('Nothing was gained' in words)

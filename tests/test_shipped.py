@@ -11,13 +11,17 @@ def test_is_small_and_whole(small):
     assert not small.training and all(p.isfinite().all() for p in small.state_dict().values())
 
 def test_hears_more_than_untrained(small, tmp_path):
-    "Sounds that it was not trained on: neighbours agree in kind more often than for three untrained twins"
+    "Sounds that it was not trained on: neighbours agree in kind more often than for two untrained twins, by more than chance (95 %)"
     fs = get_audio_files(synth_sounds(n=10, path=tmp_path/'set', seed=5))
     y = np.array(fs.map(parent_label))
     tr = np.arange(len(fs))%2==0
-    def knn(e): z = e.embed(fs); return float(knn_probe(None, (z[tr],y[tr]), (z[~tr],y[~tr])))
-    ours,others = knn(small),[knn(small.untrained(s)) for s in range(3)]
-    assert ours>max(others), (ours, others)
+    def knn(e):
+        z = e.embed(fs)
+        return knn_probe(None, (z[tr],y[tr]), (z[~tr],y[~tr]))
+    ours = knn(small)
+    for seed in range(2):
+        gain,low,_ = ours.minus(knn(small.untrained(seed)))
+        assert low>0, (ours, gain, low)
 
 def test_is_the_default_of_audio_learner(loaders, files):
     fs = files[::3]

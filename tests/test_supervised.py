@@ -80,7 +80,13 @@ def test_a_broken_labelled_file(enc, files, tmp_path):
     fs = list(files[::2][:39]); bad = tmp_path/'bad.wav'; bad.write_text('x'); fs[4] = bad
     dls = SlicerDataLoaders.from_lists(tmp_path, fs, files[::2][:39].map(parent_label), valid_idx=range(1,39,2), bs=8, num_workers=0, device='cpu')
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore'); l = audio_learner(dls, enc); quiet(l, l.fine_tune, 1)
+        warnings.simplefilter('ignore')
+        l = audio_learner(dls, enc)
+        quiet(l, l.fine_tune, 1)
+    assert len(losses(l))==2 and losses(l).isfinite().all()
+    p,y = quiet(l, l.get_preds)
+    assert len(p)==len(y)==19 and p.isfinite().all()
+    with pytest.raises(AudioReadError, match='bad.wav'): l.predict(bad)
 
 def test_pack(enc, sounds, tmp_path):
     pack = pack_audio(sounds, tmp_path/'p', labels=parent_label, n_workers=1)

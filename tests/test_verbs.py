@@ -295,10 +295,12 @@ def test_workers(tiny, loaders):
     assert len(losses(learn))==4
 
 def test_every_switch_trains(tiny):
-    "The ablation switches, all turned at once and one by one"
+    "The ablation switches, all turned at once and one by one: every one changes the losses"
+    seen = [losses(trained(tiny()))]
     for kw in (dict(tfms=''), dict(tfms='kmix crop'), dict(mix_domain='normalized'), dict(cluster_weight=0.), dict(cluster_target='teacher', entropy_weight=1.),
                dict(symmetric=False, teacher_bn='running', teacher_dropout=True, top_k=None, kmix_clusters=3, temp=.2, temp_c=.5, momentum=0., bank_size=5, queue_size=17)):
-        trained(tiny(**kw))
+        seen.append(losses(trained(tiny(**kw))))
+        assert not any(torch.equal(o, seen[-1]) for o in seen[:-1]), kw
 
 def test_a_batch_cancelled_by_another_callback(tiny, loaders, files):
     "Before the views are made: nothing enters the queue, labels or not"

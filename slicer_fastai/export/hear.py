@@ -44,7 +44,7 @@ def _steps(enc): # frames of the spectrogram from step to step
 
 def _in_windows(enc, x):
     "Frames of a spectrogram (B, 1, n_mels, T); one a window where the network knows no order in time"
-    if enc.layout.ordered: return enc.frames(x)
+    if enc.moments>1: return enc.frames(x)
     n = enc.n_frames
     z = x[...,:max(n, x.shape[-1]//n*n)].unflatten(-1, (-1,n)).movedim(-2,1).flatten(0,1)
     return enc.frames(z).view(len(x), -1, enc.frame_features)

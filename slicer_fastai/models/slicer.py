@@ -101,7 +101,7 @@ def local_fits(
     views:Views,           # of a batch
 )->bool:
     "Is the local loss known to help? Views must keep the time (no crop), the encoder hear eight moments of a window or more, in their order"
-    return encoder.layout.ordered and encoder.moments>=8 and not any(isinstance(t, RandomResizeCrop) for t in views.tfms)
+    return encoder.moments>=8 and not any(isinstance(t, RandomResizeCrop) for t in views.tfms)
 
 @patch
 @torch.no_grad()

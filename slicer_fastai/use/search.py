@@ -227,26 +227,11 @@ def to_parquet(self:SoundIndex,
     _escaped(self.to_frame()).to_parquet(fn, index=False, **kwargs); return Path(fn)
 
 # %% ../../nbs/use/search.ipynb #f93677d3
-def _by_file(index): return np.add.reduceat(index.vectors, np.unique(index.of, return_index=True)[1])/np.bincount(index.of)[:,None]
-
-@patch
-def plot_map(self:SoundIndex,
-    labels=None,        # one a file, for the colours; default: the labels, else the folders
-    method:str='tsne',  # 'tsne', 'pca' or 'umap'
-    ax=None, figsize=(6,4.5), seed:int=42,
-    **kwargs            # to `plt.scatter`
-): # axes
-    "Map of the files: alike lies side by side"
-    own = self.labels if any(o is not None for o in self.labels) else [Path(f).parent.name for f in self.files]
-    labels = np.array([str(o) for o in ifnone(labels, own)])
-    xy,names = project(_by_file(self), method, seed),sorted(set(labels))
-    ax = ax or plt.subplots(figsize=figsize, constrained_layout=True)[1]
-    for i,n in enumerate(names):
-        c = plt.get_cmap('viridis')(i/max(len(names)-1, 1)*.93)
-        ax.scatter(*xy[labels==n].T, **{**dict(s=12, color=c, marker='os^Dv'[i%5], label=n if len(names)<=20 else None), **kwargs})
-    if 1<len(names)<=20: ax.legend(fontsize=7, loc='center left', bbox_to_anchor=(1,.5))
-    ax.set(xticks=[], yticks=[], title=f'{len(xy)} files, {method}')
-    return ax
+@patch(as_prop=True)
+def file_vectors(self:SoundIndex)->np.ndarray: # (files, d)
+    "The mean of the vectors of each file"
+    first_rows = np.unique(self.of, return_index=True)[1]
+    return np.add.reduceat(self.vectors, first_rows)/np.bincount(self.of)[:,None]
 
 @patch
 def clusters(self:SoundIndex,
@@ -256,7 +241,7 @@ def clusters(self:SoundIndex,
     "Files in `k` groups by k-means on unit vectors"
     from sklearn.cluster import KMeans
     if not 1<=k<=len(self.files): raise ValueError(f'k={k}: 1 to {len(self.files)}, the number of files')
-    z = self._unit(_by_file(self))
+    z = self._unit(self.file_vectors)
     km = KMeans(k, n_init=3, random_state=seed).fit(z)
     far = np.linalg.norm(z-km.cluster_centers_[km.labels_], axis=1)
     t = Sounds(dict(file=_names(self.files), start=0., seconds=self.encoder.front.duration, cluster=km.labels_, distance=far))
