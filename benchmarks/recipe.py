@@ -12,7 +12,7 @@ from fastcore.script import call_parse, store_true, CliError
 from fastai.basics import *
 from fastai.callback.all import *
 from slicer_fastai.all import *
-from slicer_fastai.use.evaluate import _draws
+from slicer_fastai.use.evaluate import bootstrap_weights
 from .ablate import tasks, read_rows, append_row
 
 nets = dict(small=('audiontt',dict(d=512, width=32)), published=('audiontt',dict(d=2048, width=64)), byola2022=('audiontt2022',{}))
@@ -59,7 +59,7 @@ def gains(answers, ours, theirs, n=1000):
     for i,f in enumerate(sorted((answers/ours[0]).glob('*.csv'))):
         a,b = (np.mean([pd.read_csv(answers/e/f.name).right for e in es], 0) for es in (ours, theirs))
         groups = pd.read_csv(f).group.astype(str)
-        w = _draws(groups, n, seed=i)
+        w = bootstrap_weights(groups, n, seed=i)
         draws.append(100*(w@(a-b))/w.sum(1))
         rows.append(dict(task=f.stem, clips=len(a), groups=groups.nunique(), trained=100*a.mean(), untrained=100*b.mean()))
     rows.append(dict(task='average', **{k:np.mean([r[k] for r in rows]) for k in ('trained','untrained')})); draws.append(np.mean(draws, 0))

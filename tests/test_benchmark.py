@@ -38,7 +38,7 @@ def test_read_back_and_compared(run, trees, enc):
     assert own.tasks['folds']['folds']==len(own.results['encoder']['folds'].folds)==2
     with pytest.raises(ValueError, match='no task in common: nsynth, commands2-35 here'): few.compare(own)
     (trees/'x.json').write_text('{"format":2}')
-    with pytest.raises(ValueError, match='x.json is no result of benchmark: format 2'): Benchmark.load(trees/'x.json')
+    with pytest.raises(ValueError, match='x.json is no saved benchmark: its format is 2'): Benchmark.load(trees/'x.json')
 
 def _own(trees):
     fs = sorted((trees/'nsynth/nsynth-test/audio').glob('*.wav'))
@@ -69,3 +69,12 @@ def test_a_split_without_test_is_said_before_anything_is_heard(trees, enc, monke
     own = {'own':_own(trees).assign(split=splits*4)}
     for f in (benchmark, compare_encoders):
         with pytest.raises(ValueError, match=f"task 'own' {has}: a split needs train and test"): f(enc, own)
+
+def test_files_of_0_0_2_stay_comparable():
+    "Checksums of clips, of weights and the choice of a trial's clips are those that version 0.0.2 saved"
+    from slicer_fastai.use.benchmark import clips_fingerprint, describe_encoder, limit_part
+    splits = [dict(train=([Path('a/b/1.wav'),Path('a/b/2.wav')],['x','y'],None), test=(['c/d.wav'],[['p','q']],['g']))]
+    assert clips_fingerprint(splits)=='7037fa48'
+    assert describe_encoder(AudioEncoder.from_pretrained('slicer-small'))['weights']=='daaa6bc8'
+    kept,*_ = limit_part(([f'{i}.wav' for i in range(30)],[str(i%3) for i in range(30)],None), 7)
+    assert kept==[f'{i}.wav' for i in (6,7,10,11,18,19,26)]

@@ -1,7 +1,7 @@
 "Every task on a small tree in its public layout, and what it says of broken ones"
 from conftest import *
 from slicer_fastai.use.tasks import *
-from slicer_fastai.use.tasks import _main
+from slicer_fastai.use.tasks import print_tasks
 from trees import all_trees
 import pickle, shutil
 
@@ -113,6 +113,6 @@ def test_a_cut_reads_like_a_file(trees):
     close(e.embed([c]), e.embed([x[24000:40000]], sr=16000), 1e-4)
 
 def test_commands_to_get_them(capsys):
-    _main(); _main(['voxceleb1'])
+    print_tasks(); print_tasks(['voxceleb1'])
     out = capsys.readouterr().out
     assert all(o.title[:20] in out for o in tasks.values()) and 'sign the form' in out

@@ -15,17 +15,17 @@ class Maker:
     def text(self, fn, s): fn = self.root/fn; fn.parent.mkdir(parents=True, exist_ok=True); fn.write_text(s)
 
 def commands(m, v):
-    from slicer_fastai.use.tasks import _words,_ten
+    from slicer_fastai.use.tasks import command_words,ten_words
     d,lists = f'speech_commands_v0.0{v}',dict(validation=[], testing=[])
-    for j,w in enumerate(_words[v]):
+    for j,w in enumerate(command_words[v]):
         for i in range(4):
             m.sound(f'{d}/{w}/{i}a{j:02d}_nohash_0.wav', j)
             if i<2: lists[['validation','testing'][i]].append(f'{w}/{i}a{j:02d}_nohash_0.wav')
     for k,l in lists.items(): m.text(f'{d}/{k}_list.txt', '\n'.join(l)+'\n')
     for k in ('running_tap','white_noise'):
         fn = m.root/d/'_background_noise_'/f'{k}.wav'; fn.parent.mkdir(exist_ok=True); sf.write(fn, np.random.default_rng(1).normal(size=96000)*.1, 16000)
-    for j,l in enumerate(['_silence_','_unknown_',*_ten]):
-        for i in range(2): m.sound(f'speech_commands_test_set_v0.0{v}/{l}/{i}.wav', _words[v].index(l) if l in _ten else 3)
+    for j,l in enumerate(['_silence_','_unknown_',*ten_words]):
+        for i in range(2): m.sound(f'speech_commands_test_set_v0.0{v}/{l}/{i}.wav', command_words[v].index(l) if l in ten_words else 3)
 
 def librispeech(m):
     head = ';ID  |SEX| SUBSET           |MINUTES| NAME\n14   | F | train-clean-360  | 25.03 | Kristin\n'
