@@ -9,7 +9,7 @@ __all__ = ['on_device', 'load_encoder', 'show_progress', 'encoder_settings', 'lo
 
 # %% ../../nbs/cli/commands.ipynb #33d940da
 from ..all import *
-from ..audio.clip import _shown
+from ..audio.clip import printable
 from .tables import *
 from ..core.files import *
 from ..core.processes import *
@@ -202,7 +202,7 @@ def readable_files(
     bad = verify_audio(files)
     if len(bad):
         warnings.warn(f'{len(bad)} of {len(files)} recordings cannot be read and are left out, e.g. {bad.file[0]}: {bad.reason[0]}')
-    return files.filter(lambda f: _shown(f) not in set(bad.file))
+    return files.filter(lambda f: printable(f) not in set(bad.file))
 
 def slicer_report(
     runs:Annotated[Path, "folders of `slicer pretrain`", dict(nargs='+')],

@@ -8,7 +8,7 @@ __all__ = ['results', 'folder_halves', 'check_options', 'prepare_folder', 'remov
 
 # %% ../../nbs/cli/pretrain.ipynb #85576353
 from ..all import *
-from ..audio.clip import _shown
+from ..audio.clip import printable
 from ..interpret.curves import epoch_table, gain_sentence, probe_gains
 from fastai.basics import *
 from fastcore.script import CliError
@@ -24,7 +24,7 @@ def folder_halves(
     "Two halves of the files with their folders as labels, for a probe"
     files = L(files)[np.random.default_rng(seed).permutation(len(files))[:max_n].tolist()]
     unreadable = set(verify_audio(files).file)
-    labels = {f:str(Path(f).parent.relative_to(path)) for f in files if _shown(f) not in unreadable}
+    labels = {f:str(Path(f).parent.relative_to(path)) for f in files if printable(f) not in unreadable}
     count = Counter(labels.values())
     usable = [f for f in sorted(labels, key=labels.get) if count[labels[f]]>=4]
     if len({labels[f] for f in usable})<2: return None
