@@ -1,6 +1,7 @@
 from fastai.basics import *
 from fastai.data.all import *
 from fastai.callback.all import *
+from .audio.tensor import *
 from .audio.clip import *
 from .audio.spectrogram import *
 from .core.files import *
@@ -9,6 +10,7 @@ from .core.doctor import *
 from .core.processes import *
 from .audio.frontend import *
 from .audio.synth import *
+from .audio.scenes import synth_recordings
 from .augment.mix import *
 from .augment.perturb import *
 from .augment.views import *
@@ -23,6 +25,9 @@ from .use.embed import *
 from .use.evaluate import *
 from .use.finetune import *
 from .use.search import *
+from .field.annotations import Events, read_annotations
+from .field.events import EventResult, evaluate_events, find_events
+from .field.detect import Detector
 from .export.sklearn import *
 from .export.onnx import *
 from .export.hub import *
@@ -41,3 +46,5 @@ from .interpret.map import *
 from .interpret.curves import *
 from .interpret.report import *
 from .interpret.compare import *
+from .interpret.review import review_key
+from .interpret.timeline import plot_events

@@ -15,7 +15,8 @@ __all__ = ['to_slicer', 'to_fastaudio', 'ToSlicer', 'FastaudioFrontEnd', 'Fastau
            'tar_extract_at_filename', 'test_audio_tensor', 'warn_unused']
 
 # %% ../nbs/fastaudio.ipynb #0ffff7a6
-from .audio.clip import AudioReadError, NormalizeLevel, AudioTensor as SlicerTensor
+from .audio.clip import AudioReadError
+from .audio.tensor import NormalizeLevel, AudioTensor as SlicerTensor
 from .audio.frontend import FrontEnd
 from .audio.spectrogram import AudioSpectrogram as SlicerSpectrogram
 from fastai.basics import *

@@ -2,8 +2,11 @@
 import pytest
 from conftest import *
 from fastcore.script import CliError
+from slicer_fastai.cli import commands as C, tables
+from slicer_fastai.cli.commands import *
 from slicer_fastai.cli.main import *
-import configparser, importlib, shutil
+from slicer_fastai.cli.tables import *
+import configparser, importlib, shutil, subprocess
 
 @pytest.fixture(scope='module')
 def enc(tmp_path_factory):
@@ -22,14 +25,18 @@ def test_entry_points_are_there():
         mod,f = o.split('=')[1].split(':'); assert callable(getattr(importlib.import_module(mod), f))
 
 def test_help_shows_an_example_that_parses(capsys):
-    from slicer_fastai.cli.main import _commands,_parse
     assert slicer(['--help'])==0
     overview = capsys.readouterr().out
-    for name,(f,_,example) in _commands.items():
-        assert f.__doc__ in overview and example in overview
+    for name,c in commands.items():
+        assert c.load().__doc__==c.help and c.help in overview and c.example in overview
         with pytest.raises(SystemExit) as e: slicer([name, '--help'])
-        assert e.value.code==0 and example in ' '.join(capsys.readouterr().out.split())
-        assert _parse(name, example.split()[2:])[1]
+        assert e.value.code==0 and c.example in ' '.join(capsys.readouterr().out.split())
+        assert parse_command(name, c.example.split()[2:])[1]
+
+def test_help_and_a_misspelt_command_do_not_wait_for_torch():
+    code = "from slicer_fastai.cli.main import slicer; import sys; print(slicer(['--help']), slicer(['serch']), {'torch','fastai','pandas'}&set(sys.modules))"
+    out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout
+    assert out.splitlines()[-1]=='0 2 set()'
 
 def test_a_mistake_is_one_line_and_a_status(tmp_path, capsys):
     for args,status,say in ((['serch'],2,'search?'), (['tasks', tmp_path/'no'],1,'no such'), (['search', tmp_path],1,'--label'),
@@ -91,13 +98,17 @@ def test_report_lines_runs_up(tmp_path):
     assert slicer_report([tmp_path/'r1',tmp_path/'r2']).epochs.tolist()==[1,2]
 
 def test_pretrain_is_handed_on(monkeypatch):
-    import slicer_fastai.cli.main as c
-    from fastcore.script import is_cli
-    seen = {}
-    def pretrain(path:Path=None, epochs:int=3): seen.update(path=path, epochs=epochs, cli=is_cli()); raise SystemExit(130)
-    monkeypatch.setitem(c._commands, 'pretrain', (pretrain, ['path'], ''))
-    with pytest.raises(SystemExit) as e: slicer(['pretrain', 'rec', '--epochs', 7])
-    assert e.value.code==130 and seen==dict(path=Path('rec'), epochs=7, cli=True)
+    "Its arguments, and its exit status: stopped by hand, a result that could not be written, all well"
+    from slicer_fastai.cli import pretrain as P
+    seen = []
+    def pretrain(path:Path=None, epochs:int=3): seen.append((path, epochs)); return figures
+    monkeypatch.setattr(P, 'slicer_pretrain', pretrain)
+    for figures,status in ((dict(stopped=True),130), (dict(stopped=False, failed=['report.html']),1), (dict(stopped=False),0), (None,0)):
+        assert slicer(['pretrain', 'rec', '--epochs', 7])==status
+    assert seen==[(Path('rec'), 7)]*4
+    monkeypatch.setattr(sys, 'argv', ['slicer_pretrain', 'rec', '--epochs', '8']); figures = None
+    with pytest.raises(SystemExit) as e: importlib.import_module('slicer_fastai.cli.main').pretrain()
+    assert e.value.code==0 and seen[-1]==(Path('rec'), 8)
 
 def test_an_index_keeps_its_settings(files, enc, tmp_path):
     "Its own encoder, level and hop where none is given; an error where they differ"
@@ -107,23 +118,21 @@ def test_an_index_keeps_its_settings(files, enc, tmp_path):
         with pytest.raises(CliError, match=f'--{first(kw)}.*another folder'): more(**kw)
 
 def test_runs_on_the_device(enc, files, tmp_path, monkeypatch):
-    import slicer_fastai.cli.main as C
     AudioEncoder.from_pretrained(enc/'encoder').index(files[:1]).save(tmp_path/'i')
     monkeypatch.setattr(C, 'default_device', lambda: torch.device('meta'))
-    for e in (C._encoder(enc), C._saved_index(tmp_path/'i').encoder): assert next(e.parameters()).is_meta
+    for e in (load_encoder(enc), load_index(tmp_path/'i').encoder): assert next(e.parameters()).is_meta
     seen = []; monkeypatch.setattr(torch.cuda, 'is_available', lambda: True); monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
     monkeypatch.setattr(torch.cuda, 'set_device', seen.append); monkeypatch.setenv('LOCAL_RANK', '3')
-    C._encoder(enc); assert seen==[1]
+    load_encoder(enc); assert seen==[1]
 
 def test_a_table_is_asked_for_before_the_work(some, enc, tmp_path, monkeypatch, capsys):
-    import slicer_fastai.cli.main as C
     with monkeypatch.context() as m:
-        m.setattr(C, '_encoder', lambda name: 1/0)
+        m.setattr(C, 'load_encoder', lambda name: 1/0)
         for args in (['embed', some], ['search', some, some], ['probe', some]): assert slicer([*args, '--out', tmp_path/'x.xls'])==1
-        m.setattr(C, 'find_spec', lambda name: None)
+        m.setattr(tables, 'find_spec', lambda name: None)
         for args in ([], ['--parts', 2]): assert slicer(['embed', some, '--out', tmp_path/'x.parquet', *args])==1
     assert 'Traceback' not in capsys.readouterr().err
-    (tmp_path/'v.csv').write_text('old'); monkeypatch.setitem(C._writers, '.csv', lambda df, fn: Path(fn).write_text('half') and 1/0)
+    (tmp_path/'v.csv').write_text('old'); monkeypatch.setitem(tables.table_writers, '.csv', lambda df, fn: Path(fn).write_text('half') and 1/0)
     with pytest.raises(ZeroDivisionError): write_table(pd.DataFrame(), tmp_path/'v.csv')
     assert (tmp_path/'v.csv').read_text()=='old'
 
@@ -144,7 +153,7 @@ def test_what_makes_no_task(files, enc, tmp_path, capsys):
     "No test part, two tables of one name, a damaged encoder: a line each; rows without a group are split one by one"
     df = pd.DataFrame(dict(path=files[:12], label=files[:12].map(parent_label), split=['train','valid']*6))
     for d in ('a','b'): (tmp_path/d).mkdir(); df.to_csv(tmp_path/d/'t.csv', index=False)
-    for args,say in (([tmp_path/'a'],'needs train and test'), ([tmp_path/'a',tmp_path/'b'],'two tasks t')):
+    for args,say in (([tmp_path/'a'],'needs train and test'), ([tmp_path/'a',tmp_path/'b'],'two tasks named t')):
         assert slicer(['probe', *args, '--encoder', enc])==1 and say in capsys.readouterr().err
     e = shutil.copytree(enc, tmp_path/'e'); w = e/'encoder'/'model.safetensors'; b = bytearray(w.read_bytes()); b[-1] ^= 1; w.write_bytes(b)
     assert slicer(['probe', tmp_path/'a', '--encoder', e])==1 and 'checksum' in capsys.readouterr().err
@@ -153,7 +162,6 @@ def test_what_makes_no_task(files, enc, tmp_path, capsys):
 
 def test_a_report_written_anew_tells_of_the_run(tiny, folder, tmp_path):
     "An exported learner has no clips: the figures are those of report.json; what is broken is left out; always the same recordings"
-    from slicer_fastai.cli.main import _some_that_sound
     l,run = tiny(),tmp_path/'run'; run.mkdir()
     with l.no_bar(), l.no_logging(): l.fit(1, cbs=Health())
     l.path = run; l.export('learner.pkl')
@@ -163,7 +171,7 @@ def test_a_report_written_anew_tells_of_the_run(tiny, folder, tmp_path):
     text = (run/'report.html').read_text()
     for o in ('audiontt on 3,300 clips','3,300 clips to train on, 30 to validate','3,300 clips were seen','<td>7 s</td>'): assert o in text
     assert 'class="lacks"' not in text and len(re.findall('<circle', text))==6
-    (d/'bad.wav').unlink(); assert len(_some_that_sound(d, 4))==4 and _some_that_sound(d, 4)==_some_that_sound(d, 4)
+    (d/'bad.wav').unlink(); assert len(readable_files(d, 4))==4 and readable_files(d, 4)==readable_files(d, 4)
     def broken(r): raise AudioReadError('a.wav', 'is torn', 'leave it out')
     from slicer_fastai.interpret.report import report_section
     assert 'class="lacks">a.wav' in report_section(None, 'Map', '', broken)

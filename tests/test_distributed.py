@@ -156,7 +156,7 @@ def test_another_number_of_processes_is_told(two, capsys):
     _,path,bad = two
     learn = tiny_kmix(bad, path/'third')
     fit(learn, 2, .01, Resume(path/'run'), ctx=False)
-    assert 'begun by 2 processes, it goes on in 1' in capsys.readouterr().out
+    assert 'started with 2 processes, continues with 1' in capsys.readouterr().out
 
 def test_gathering_alone_is_nothing():
     x = torch.randn(2, 3, requires_grad=True)

@@ -29,7 +29,7 @@ def test_clips_stand_for_files(mixed, pack):
     for f in pack:
         for kw in (dict(pos=0.), dict(pos=1.), dict(start=.1), dict(duration=None)):
             close(read_window(f, **kw), read_window(mixed/str(f), **kw), 1/32768)
-    with pytest.raises(AudioReadError, match='sr=16000'): read_window(pack[0], sr=8000)
+    close(read_window(pack[0], sr=8000), read_window(mixed/str(pack[0]), sr=8000), 1/32768)
 
 @pytest.fixture
 def P(monkeypatch):
@@ -137,7 +137,7 @@ def test_names_that_are_not_utf8(folder, tmp_path, capsys):
     assert os.path.join(os.fsencode(d), os.fsencode(f))==good and (f.pack.clip(f.i)==sf.read(good, dtype='int16')[0]).all()
     print(f'{f!r}', p, p.skipped, flush=True)                               # what can't be shown would raise UnicodeEncodeError
     assert r'caf\xe9.wav (' in repr(f) and p.skipped.file.tolist()==[r'caf\xe9_bad.wav']
-    with pytest.raises(AudioReadError) as e: read_window(f, sr=8000)
+    with pytest.raises(AudioReadError) as e: read_window(f, start=99.)
     str(e.value).encode()
 
 @pytest.mark.parametrize('what', ['shard','index.npz'])

@@ -142,10 +142,10 @@ def test_command(files, tmp_path, monkeypatch):
 
 def test_parts_are_shared_and_made_once(files, tmp_path, monkeypatch):
     "Two processes write all parts, each its own; of a list of names; a missing one is made again"
-    import slicer_fastai.cli.main as C
+    from slicer_fastai.cli.commands import slicer_embed
     AudioEncoder('audiontt', d=32, width=8).save_pretrained(tmp_path/'enc')
     (tmp_path/'names.txt').write_text('\n'.join(map(str, files[:14])))
-    run = lambda: C.slicer_embed([tmp_path/'names.txt'], tmp_path/'enc', 'clip', out=tmp_path/'v', parts=4)
+    run = lambda: slicer_embed([tmp_path/'names.txt'], tmp_path/'enc', 'clip', out=tmp_path/'v', parts=4)
     for rank,there in ('0',2),('1',4),('1',4):
         monkeypatch.setenv('RANK', rank); monkeypatch.setenv('WORLD_SIZE', '2')
         assert run().there[0]==there

@@ -6,6 +6,7 @@
 __all__ = ['FrontEnd', 'front_end']
 
 # %% ../../nbs/audio/frontend.ipynb #de193401
+from .tensor import *
 from .clip import *
 from .spectrogram import *
 from fastai.basics import *

@@ -6,6 +6,7 @@
 __all__ = ['hz_to_mel', 'mel_to_hz', 'mel_edges', 'mel_filters', 'AudioSpectrogram', 'LogMel', 'NormalizeSpec']
 
 # %% ../../nbs/audio/spectrogram.ipynb #0f7f780d
+from .tensor import *
 from .clip import *
 from fastai.basics import *
 from fasttransform import Transform, DisplayedTransform

@@ -7,6 +7,7 @@ __all__ = ['AudioSpecBlock', 'read_table', 'split_clips', 'SlicerDataLoaders', '
            'players']
 
 # %% ../../nbs/data/block.ipynb #e31c99b6
+from ..audio.tensor import *
 from ..audio.clip import *
 from ..audio.spectrogram import *
 from ..audio.frontend import *

@@ -7,8 +7,9 @@ __all__ = ['AudioPack', 'PackedClip', 'pack_audio', 'PackedWindows', 'PackedDL']
 
 # %% ../../nbs/data/pack.ipynb #c39b89ca
 from ..core.files import *
+from ..audio.tensor import *
 from ..audio.clip import *
-from ..audio.clip import _open,_shown,_window
+from ..audio.clip import ArraySound,open_audio,printable,read_resampled
 from .block import *
 from fastai.basics import *
 from fastai.data.all import *
@@ -87,7 +88,7 @@ def verify(self:AudioPack,
     "Clips whose samples differ from their checksum"
     same = parallel(lambda i: crc32(self.clip(i))==self.crcs[i], range(len(self)), threadpool=True, progress=False,
                     n_workers=ifnone(n_workers, defaults.cpus))
-    bad = [(_shown(self[i]), 'samples differ from their checksum', _remedy) for i,o in enumerate(same) if not o]
+    bad = [(printable(self[i]), 'samples differ from their checksum', _remedy) for i,o in enumerate(same) if not o]
     return pd.DataFrame(bad, columns=['file','reason','remedy'])
 
 # %% ../../nbs/data/pack.ipynb #0dfc4342
@@ -109,44 +110,29 @@ def windows(self:AudioPack,
     return res
 
 # %% ../../nbs/data/pack.ipynb #8c005cfd
-class PackedClip:
-    "One clip of a pack; it stands for its file wherever `read_window` reads"
-    def __init__(self, pack, i): self.pack,self.i = pack,i
-    def __fspath__(self): return self.pack.file(self.i)
-    __str__ = __fspath__
-    def __repr__(self): return f'{_shown(self)} ({self.pack.lengths[self.i]/self.pack.sr:.2f} s)'
-    label = property(lambda self: self.pack.label(self.i), doc="Its label; None if the pack has none")
+class PackedClip(Clip):
+    "One clip of a pack; it is read like its file"
+    def __init__(self,
+        pack:AudioPack,
+        i:int,  # its place in the pack
+    ):
+        super().__init__(pack.file(i), pack.sr, label=pack.label(i))
+        self.pack,self.i = pack,i
+    def open(self): return ArraySound(self.pack.clip(self.i), self.pack.sr, self.name)
+    def __repr__(self): return f'{printable(self)} ({self.seconds:.2f} s)'
     @property
-    def wave(self):
-        "The whole clip as an `AudioTensor` (1, samples)"
-        return AudioTensor(torch.from_numpy(self.pack.clip(self.i).astype(np.float32))[None]/32768, sr=self.pack.sr)
-
-# %% ../../nbs/data/pack.ipynb #de0dd173
-@patch
-def read_window(self:PackedClip,
-    duration=.95, # seconds; None: to the end
-    sr=16000,     # must be the pack's
-    pos=.5,       # where, 0…1
-    start=None,   # where in seconds, instead
-):
-    "What `read_window` returns for the file itself"
-    if sr!=self.pack.sr: raise AudioReadError(_shown(self), f'is packed at {self.pack.sr} Hz, not {sr}',
-                                              f'use sr={self.pack.sr}, or pack_audio(…, sr={sr})')
-    size = int(self.pack.lengths[self.i])
-    n = size if duration is None else min(size, round(duration*sr))
-    i = round(pos*(size-n)) if start is None else round(start*sr)
-    if not 0<=i<size: raise AudioReadError(_shown(self), f'no sound at {start} s: it lasts {size/sr:.2f} s',
-                                           'ask for an earlier start')
-    return self.pack.clip(self.i)[i:i+n].astype(np.float32)/32768
+    def wave(self)->AudioTensor: # (1, samples)
+        "The whole clip"
+        return AudioTensor(torch.from_numpy(self.read())[None], sr=self.sr)
 
 # %% ../../nbs/data/pack.ipynb #8d2d824a
 def _pieces(fn, sr, secs=20):
     "A whole file as int16 at `sr`, some seconds at a time"
-    with _open(fn) as f:
+    with open_audio(fn) as f:
         n,step = math.ceil(f.frames*sr/f.samplerate),secs*sr
         for i in range(0, n, step):
             k = min(step, n-i)
-            x = _window(f, i, k, sr)*np.float32(32768)
+            x = read_resampled(f, i, k, sr)*np.float32(32768)
             x = np.rint(x, out=x).clip(-32768, 32767, out=x).astype('<i2')
             yield x if len(x)==k else np.pad(x, (0, k-len(x)))
 
@@ -185,7 +171,7 @@ def _groups(sizes, mb=8, n=64):
 def _need(fn, sr):
     "Bytes of a file once it is packed; 0 if it cannot be read"
     try:
-        with _open(fn) as f: return 2*math.ceil(f.frames*sr/f.samplerate)
+        with open_audio(fn) as f: return 2*math.ceil(f.frames*sr/f.samplerate)
     except AudioReadError: return 0
 
 def _explain(e, fns, needs):
@@ -206,7 +192,7 @@ def _gather(tables, fns, names, labels, **meta):
     "What the index holds"
     n,crc,why = zip(*[r for t in tables for r in t])
     ok,clips = np.flatnonzero(n),np.array([sum(r[0]>0 for r in t) for t in tables])
-    bad = [(_shown(names[i]),*o) for i,o in enumerate(why) if o]
+    bad = [(printable(names[i]),*o) for i,o in enumerate(why) if o]
     if not len(ok): raise ValueError(f'none of {len(n)} files could be read, e.g. {bad[0][0]}: {bad[0][1]}')
     raw,vocab = [names[i].encode('utf8', 'surrogateescape') for i in ok],None
     d = dict(names=np.frombuffer(b''.join(raw), np.uint8), ends=np.cumsum([len(o) for o in raw], dtype='<i8'),
@@ -247,7 +233,7 @@ def _finish(dest, n):
     remove_own(dest, r'audio-[0-9a-f]{8}-\d{3,}\.(i16|json)', pack.meta['shards'])
     if len(bad:=pack.skipped):
         warnings.warn(f'{len(bad)} of {n} files could not be read and are left out, e.g. {bad.file[0]}: '
-                      f'{bad.reason[0]}; AudioPack({_shown(dest)!r}).skipped lists them')
+                      f'{bad.reason[0]}; AudioPack({printable(dest)!r}).skipped lists them')
     return pack
 
 # %% ../../nbs/data/pack.ipynb #edc828eb

@@ -7,7 +7,7 @@ __all__ = ['shard_folder', 'slicer_shard', 'count_clips', 'find_shards', 'member
 
 # %% ../../nbs/data/shards.ipynb #2e758aad
 from ..audio.clip import *
-from ..audio.clip import _verdict
+from ..audio.clip import why_unreadable
 from ..core.files import *
 from ..core.processes import *
 from .block import *
@@ -34,7 +34,7 @@ def _key(i, name):
 def _add(tar, fn, key, label):
     "Add a file to a shard: why it is left out, or None"
     try:
-        if why := _verdict(fn): return why
+        if why := why_unreadable(fn): return why
         d = {'__key__':key, fn.suffix[1:].lower():fn.read_bytes()}
     except OSError as e: return e.strerror,'make it readable, or leave it out'
     tar.write(d if label is None else {**d, 'cls':str(label).encode()})

@@ -6,6 +6,7 @@
 __all__ = ['HearModel', 'load_model', 'get_scene_embeddings', 'get_timestamp_embeddings']
 
 # %% ../../nbs/export/hear.ipynb #f29214df
+from ..audio.tensor import *
 from ..audio.clip import *
 from ..models.encoder import *
 from ..use.embed import *

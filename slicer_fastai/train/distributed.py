@@ -8,11 +8,9 @@ __all__ = ['ShareDL', 'unused_parameters', 'Together', 'SameRecord']
 # %% ../../nbs/train/distributed.ipynb #5f559358
 from ..core.processes import *
 from ..core.processes import from_first,from_all,mean_of_processes
-from ..models.slicer import *
-from .callback import *
+from ..core.state import *
 from .learner import *
-from .resume import *
-from .resume import _clips
+from .resume import clips_fingerprint
 from fastai.basics import *
 from fastai.callback.all import *
 from fastai.distributed import DistributedDL, DistributedTrainer
@@ -20,12 +18,12 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from timm.layers import convert_sync_batchnorm
 from contextlib import nullcontext, redirect_stdout
+from itertools import cycle, islice
 import random, torch.distributed as dist
 
 # %% ../../nbs/train/distributed.ipynb #7715e5b5
 class ShareDL(DistributedDL):
-    "This process's share of every batch of a loader: equally many clips in all processes, whatever can be read"
-    rng = property(lambda self: self.dl.rng, lambda self,v: setattr(self.dl, 'rng', v))
+    "This process's share of every batch of a loader: the same number of clips in all processes, whatever can be read"
     def __init__(self,
         dl,                # a loader, its `bs` for one process
         rank=None,         # which process; default: this one
@@ -34,155 +32,186 @@ class ShareDL(DistributedDL):
     ):
         super().__init__(dl, rank, world_size, device)
         self.after_batch,self.batch = dl.after_batch,0
-        self.device = self.device                                       # the batch transforms go there, too
-
-    def _broadcast(self, t, rank=0):
-        if n_processes()==1: return t
-        dist.broadcast(t := LongTensor(t).to(self.device), rank)
-        return t.tolist()
+        self.device = self.device                                       # also sends the batch transforms there
 
     @property
-    def all_bs(self): return self.bs*self.world_size                    # clips of a batch, all processes
-    def __len__(self): return self.dl.n//self.all_bs if self.drop_last else math.ceil(self.dl.n/self.all_bs)
-    def randomize(self): self.seed, = self._broadcast([self.rng.randint(0, 2**32-1)]); self.rng = random.Random(self.seed)
+    def rng(self): return self.dl.rng
+    @rng.setter
+    def rng(self, rng): self.dl.rng = rng
+
+    @property
+    def all_bs(self):
+        "Clips of a batch in all processes"
+        return self.bs*self.world_size
+
+    def __len__(self):
+        round_ = math.floor if self.drop_last else math.ceil
+        return round_(self.dl.n/self.all_bs)
+
+    def randomize(self):
+        self.seed = from_first(self.rng.randint(0, 2**32-1))
+        self.rng = random.Random(self.seed)
+
+    def __iter__(self):
+        for self.batch,b in enumerate(super().__iter__()): yield b
+
     def before_iter(self): self.dl.before_iter()
-    def new(self, *args, **kwargs): return self.dl.new(*args, **kwargs) # a look at some clips is nobody else's affair
+    def new(self, *args, **kwargs): return self.dl.new(*args, **kwargs) # loaders made from it are not shared
 
 # %% ../../nbs/train/distributed.ipynb #24f7595e
 @patch
-def get_idxs(self:ShareDL):
-    "Which clips this process reads, in order"
-    self.pool = self._broadcast(list(self.dl.get_idxs()))
-    self.n,p,B = len(self.pool),self.world_size,self.all_bs
-    starts = range(0, self.n//B*B if self.drop_last else self.n, B)
-    def share(b):
-        k = math.ceil(len(b)/p)
-        b = b+(self.pool*p)[:k*p-len(b)]
-        return b[self.rank*k:(self.rank+1)*k]
-    return [o for i in starts for o in share(self.pool[i:i+B])]
+def get_idxs(self:ShareDL)->list:
+    "The clips that this process reads, in order"
+    self.pool = from_first(list(self.dl.get_idxs()))
+    self.n = len(self.pool)
+    used = self.n//self.all_bs*self.all_bs if self.drop_last else self.n
+    batches = [self.pool[i:i+self.all_bs] for i in range(0, used, self.all_bs)]
+    return [idx for b in batches for idx in self.share_of(b)]
 
 @patch
-def _readable(self:ShareDL, s):
-    "A clip, or one in its place where it cannot be read"
-    if (res := self.dl.do_item(s)) is not None: return res
-    rng = random.Random(f'{self.seed} {s}')
+def share_of(self:ShareDL, batch)->list:
+    "This process's part of a batch, which is filled up with clips from the start of the epoch"
+    size = math.ceil(len(batch)/self.world_size)
+    missing = size*self.world_size-len(batch)
+    batch = [*batch, *islice(cycle(self.pool), missing)]
+    return batch[self.rank*size:(self.rank+1)*size]
+
+@patch
+def readable_item(self:ShareDL, idx):
+    "A clip, or a random one if it cannot be read; raises ValueError where 1000 clips cannot"
+    item,rng = self.dl.do_item(idx),random.Random(f'{self.seed} {idx}')
     for _ in range(1000):
-        if (res := self.dl.do_item(rng.choice(self.pool))) is not None: return res
-    raise ValueError('1000 clips drawn at random could not be read, none of them: verify_audio(path) says why')
+        if item is not None: return item
+        item = self.dl.do_item(rng.choice(self.pool))
+    raise ValueError('1000 clips drawn at random cannot be read: verify_audio(path) says why')
 
 @patch
-def create_batches(self:ShareDL, samps): return map(self.dl.do_batch, self.dl.chunkify(map(self._readable, samps)))
-
-@patch
-def __iter__(self:ShareDL):
-    for self.batch,b in enumerate(DistributedDL.__iter__(self)): yield b
+def create_batches(self:ShareDL, idxs): return map(self.dl.do_batch, self.dl.chunkify(map(self.readable_item, idxs)))
 
 @patch
 def to_detach(self:ShareDL, b, cpu=True, gather=True):
-    "As fastai's: what all processes have, in the order of the data set, without what filled the last batch up"
+    "As fastai's: with `gather` from all processes, in the order of the data set, without the clips that filled up the last batch"
     b = to_detach(b, cpu, gather)
+    if not gather: return b
     n = self.n-self.batch*self.all_bs
-    return apply(lambda o: o[:n] if o.ndim and n<len(o) else o, b) if gather else b
+    return apply(lambda t: t[:n] if t.ndim and n<len(t) else t, b)
 
 # %% ../../nbs/train/distributed.ipynb #dbf562cb
 def unused_parameters(
     m,  # a `SlicerModel`
 )->list: # names
-    "Parameters that are to be trained, but take no part in the outputs"
-    ps = {n:p for n,p in m.named_parameters() if p.requires_grad}
-    if not ps: return []
-    front,modes = m.encoder.front,[(o,o.training) for o in m.modules()]
-    m.eval()
-    with torch.enable_grad(): out = m(*torch.zeros(2, 2, 1, front.n_mels, front.n_frames, device=first(ps.values()).device))
-    for o,t in modes: o.training = t
-    gs = torch.autograd.grad(sum(o.float().sum() for o in out), list(ps.values()), allow_unused=True)
-    return [n for n,g in zip(ps, gs) if g is None]
+    "Parameters that are to be trained but take no part in the outputs"
+    params = {n:p for n,p in m.named_parameters() if p.requires_grad}
+    if not params: return []
+    front,device = m.encoder.front,first(params.values()).device
+    view = torch.zeros(2, 1, front.n_mels, front.n_frames, device=device)
+    with eval_mode(m), torch.enable_grad():
+        total = sum(o.float().sum() for o in m(view, view) if isinstance(o, Tensor))
+        grads = torch.autograd.grad(total, list(params.values()), allow_unused=True)
+    return [n for n,g in zip(params, grads) if g is None]
 
-def _norms(m): return [o for o in m.modules() if isinstance(o, nn.modules.batchnorm._BatchNorm)]
-
-def _sync_norms(m):
-    "Batch norm over all processes; what to put back: (parent, name, layer)"
-    own = [(p,n,c) for p in m.modules() for n,c in p.named_children() if isinstance(c, nn.modules.batchnorm._BatchNorm)]
+# %% ../../nbs/train/distributed.ipynb #c4439efd
+def sync_batch_norms(m)->list: # (parent, name, layer)
+    "Let batch norms use the statistics of all processes; returns the layers to put back"
+    norms = set(batch_norms(m))
+    own = [(parent,name,layer) for parent in m.modules() for name,layer in parent.named_children() if layer in norms]
     convert_sync_batchnorm(m)
     return own
 
-# %% ../../nbs/train/distributed.ipynb #62677d5b
-_shows = ProgressCallback,CSVLogger,ShowGraphCallback
+def put_layers_back(layers):
+    for parent,name,layer in layers: setattr(parent, name, layer)
 
+# %% ../../nbs/train/distributed.ipynb #62677d5b
 class Together(DistributedTrainer):
-    "Wrap model and loaders for a fit by several processes, and give them back; see the list above"
-    order,sync,old = DistributedTrainer.order,(),None
+    "Wrap model and loaders for a fit by several processes, and put them back afterwards"
+    order,in_state = DistributedTrainer.order,False
+    displays = ProgressCallback,CSVLogger,ShowGraphCallback             # in the first process only
+    own_norms,old = (),None
     def __init__(self,
         sync_bn:bool,        # batch norm over all processes: on GPUs only
         find_unused:bool,    # some parameters get no gradient
-        cpu:bool,            # by processors
+        cpu:bool,            # train on processors
         **kwargs             # for accelerate's `Accelerator`
     ):
-        self.sync_bn,self.told = sync_bn,False
+        self.sync_bn,self.state_is_shared = sync_bn,False
         ddp = DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=find_unused)
         self.accelerator = Accelerator(cpu=cpu, mixed_precision='no', kwargs_handlers=[ddp], **kwargs)
 
-    def _wrap_dl(self, dl): return ShareDL(dl, device=self.accelerator.device) if getattr(dl, 'indexed', False) and not isinstance(dl, ShareDL) else dl
-
     def before_fit(self):
         self.put_back()
-        self._same_clips()
+        self.check_same_data()
         m = self.learn.model.to(self.accelerator.device)
-        if self.sync_bn: self.sync = _sync_norms(m)
+        if self.sync_bn: self.own_norms = sync_batch_norms(m)
         self.old = list(self.dls),self.learn.logger
         self.learn.model = self.accelerator.prepare(m)
-        if not self.told: self.tell(m)
+        if not self.state_is_shared: self.share_state(m)
         self.learn.dls.loaders = [self._wrap_dl(dl) for dl in self.dls]
-        if is_first_process(): return
-        self.learn.logger = noop
-        for o in self.learn.cbs.filter(lambda o: isinstance(o, _shows)): o.run = False
+        if not is_first_process(): self.be_silent()
 
     def after_fit(self): self.put_back()
-    def after_loss(self):
-        m = get_model(self.learn.model)
-        self.learn.loss = self.learn.loss.detach().mean()
-        m.parts = {k:v.clone() for k,v in m.parts.items()}
-        mean_of_processes([self.learn.loss, *m.parts.values()])
 
-    def before_validate(self):
-        super().before_validate()
-        if not self.sync: mean_of_processes([b for o in _norms(get_model(self.learn.model)) if o.running_mean is not None for b in (o.running_mean,o.running_var)])
+    def _wrap_dl(self, dl):
+        shared = isinstance(dl, ShareDL) or not getattr(dl, 'indexed', False)       # tar shards share themselves
+        return dl if shared else ShareDL(dl, device=self.accelerator.device)
+
+# %% ../../nbs/train/distributed.ipynb #a74a4ee4
+@patch
+def after_loss(self:Together):
+    m = get_model(self.learn.model)
+    self.learn.loss = self.learn.loss.detach().mean()
+    m.parts = {k:v.clone() for k,v in m.parts.items()}
+    mean_of_processes([self.learn.loss, *m.parts.values()])
+
+@patch
+def before_validate(self:Together):
+    DistributedTrainer.before_validate(self)
+    if self.own_norms: return
+    norms = [o for o in batch_norms(get_model(self.learn.model)) if o.running_mean is not None]
+    mean_of_processes([b for o in norms for b in (o.running_mean,o.running_var)])
+
+@patch
+def be_silent(self:Together):
+    "Show nothing in this process"
+    self.learn.logger = noop
+    for cb in self.learn.cbs.filter(risinstance(self.displays)): cb.run = False
 
 # %% ../../nbs/train/distributed.ipynb #fb2a3a22
 @patch
 def put_back(self:Together):
-    "Model and loaders as they were, also after a fit that was broken off"
+    "Restore model and loaders, also after a fit that was interrupted"
     if self.old is None: return
     self.learn.model = get_model(self.learn.model)
-    for p,n,c in self.sync: setattr(p, n, c)
+    put_layers_back(self.own_norms)
     self.learn.dls.loaders,self.learn.logger = self.old
-    self.old,self.sync = None,()
+    self.old,self.own_norms = None,()
     self.accelerator.free_memory()                                      # it keeps what it prepared, with its hooks
 
 @patch
-def tell(self:Together, m):
-    "What all have in common, once: buffers but for the banks, and a seed"
-    own = {id(b) for o in m.views.banks for b in o.buffers()}
+def share_state(self:Together, m):
+    "Copy the first process's buffers to all, but for the banks, and give each process its own seed"
+    own = {id(b) for bank in m.views.banks for b in bank.buffers()}
     for b in m.buffers():
         if id(b) not in own and b.numel(): dist.broadcast(b, 0)
-    dist.broadcast(seed := torch.randint(2**31, (1,)).to(self.accelerator.device), 0)
-    torch.manual_seed(int(seed)+process_index())
-    self.told = True
+    seed = from_first(int(torch.randint(2**31, (1,))))
+    torch.manual_seed(seed+process_index())
+    self.state_is_shared = True
 
 @patch
-def _same_clips(self:Together):
-    "The same clips and batch size in all processes, or an error in all"
-    mine = dict(training_clips=_clips(self.dls.train_ds), validation_clips=_clips(self.dls.valid_ds), bs=self.dls.bs)
-    seen = from_all(mine)
-    for r,o in enumerate(seen):
-        if o!=seen[0]: raise ValueError(f'process {r} has {o}, process 0 has {seen[0]}: all need the same files and settings')
-    if (n := len(self.dls.train_ds))<(B := self.dls.bs*len(seen)):
-        raise ValueError(f'{n} clips to train on are fewer than {len(seen)} processes × bs={self.dls.bs}: use a smaller bs')
+def check_same_data(self:Together):
+    "Raise ValueError in all processes where one has other clips or another batch size, or where clips are too few"
+    dls = self.dls
+    mine = dict(training_clips=clips_fingerprint(dls.train_ds), validation_clips=clips_fingerprint(dls.valid_ds), bs=dls.bs)
+    everyones = from_all(mine)
+    for i,other in enumerate(everyones):
+        if other==everyones[0]: continue
+        raise ValueError(f'process {i} has {other}, process 0 has {everyones[0]}: all need the same files and settings')
+    n,p = len(dls.train_ds),len(everyones)
+    if n<p*dls.bs: raise ValueError(f'{n} clips to train on are fewer than {p} processes × bs={dls.bs}: use a smaller bs')
 
 # %% ../../nbs/train/distributed.ipynb #b1a8ceb9
 class SameRecord(Callback):
-    "The first process's figures of an epoch, in all"
-    order = (Recorder.order+TrackerCallback.order)//2
+    "Give all processes the first one's figures of an epoch"
+    order,in_state = (Recorder.order+TrackerCallback.order)//2,False
     def after_epoch(self):
         row = [float(o) if isinstance(o, float) else o for o in self.learn.final_record]
         self.learn.final_record = self.recorder.values[-1] = L(from_first(row))
@@ -190,19 +219,23 @@ class SameRecord(Callback):
 @patch
 @contextmanager
 def distrib_ctx(self:SlicerLearner,
-    sync_bn:bool=None,      # batch norm by the statistics of all processes; default: on GPUs, for processors there is none
+    sync_bn:bool=None,      # batch norm by the statistics of all processes; default: on GPUs, the only place where it works
     find_unused:bool=None,  # some parameters get no gradient; default: looked for
     **kwargs                # for accelerate's `Accelerator`
 ):
-    "One training by all processes that `torchrun` or `accelerate launch` started, of which only the first prints; a process by itself trains as ever"
-    if n_launched()<2: yield self; return
+    """Let all processes that `torchrun` or `accelerate launch` started train together; only the first prints.
+    Raises ValueError where RANK is wrong, or `sync_bn` is asked for on processors. A process on its own trains as ever."""
+    if n_launched()<2:
+        yield self
+        return
     check_processes()
     cpu,m = torch.device(ifnone(self.dls.device, default_device())).type=='cpu',self.model
-    if sync_bn and cpu: raise ValueError('sync_bn: PyTorch synchronises batch norm on GPUs only; leave it out')
-    if cpu and _norms(m.student) and is_first_process():
-        print(f'batch norm goes by each process\'s own {self.dls.bs} clips: PyTorch synchronises it on GPUs only')
-    cbs = Together(ifnone(sync_bn, not cpu), bool(unused_parameters(m)) if find_unused is None else find_unused, cpu, **kwargs),SameRecord()
-    self.add_cbs(cbs)
+    if cpu and sync_bn: raise ValueError('sync_bn: PyTorch synchronises batch norm on GPUs only; leave it out')
+    if cpu and batch_norms(m.student) and is_first_process():
+        print(f'batch norm uses the {self.dls.bs} clips of each process by itself: PyTorch synchronises it on GPUs only')
+    if find_unused is None: find_unused = bool(unused_parameters(m))
+    together = Together(ifnone(sync_bn, not cpu), find_unused, cpu, **kwargs)
+    quiet = nullcontext() if is_first_process() else redirect_stdout(io.StringIO())
     try:
-        with nullcontext() if is_first_process() else redirect_stdout(io.StringIO()): yield self
-    finally: cbs[0].put_back(); self.remove_cbs(cbs)
+        with self.added_cbs([together, SameRecord()]), quiet: yield self
+    finally: together.put_back()

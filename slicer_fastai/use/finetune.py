@@ -10,6 +10,7 @@ __all__ = ['ReadWhole', 'PadWindows', 'whole_clips', 'AudioClassifier', 'init_he
 from ..core.state import *
 from ..core.files import *
 from ..core.precision import *
+from ..audio.tensor import *
 from ..audio.clip import *
 from ..audio.spectrogram import *
 from ..audio.frontend import *

@@ -6,6 +6,7 @@
 __all__ = ['SoundIndex']
 
 # %% ../../nbs/use/search.ipynb #ad7b1eca
+from ..audio.tensor import *
 from ..audio.clip import *
 from ..core.files import *
 from ..models.encoder import *
@@ -64,11 +65,11 @@ def add(self:SoundIndex,
 ):
     "Embed what is new: files that are known and have not changed since are not read again, they only take a label that is given"
     clips = get_clips(items, self.encoder.front.sr, *[kwargs.get(k, d) for k,d in (('sr',None),('fn_col',0),('path','.'))])
-    labels = [None]*len(clips) if labels is None else [labels(c.item) for c in clips] if callable(labels) else [None if pd.isna(l) is True else l for l in labels]
+    labels = [None]*len(clips) if labels is None else [labels(c if hasattr(c, 'pack') else c.item) for c in clips] if callable(labels) else [None if pd.isna(l) is True else l for l in labels]
     if len(labels)!=len(clips): raise ValueError(f'{len(clips)} items but {len(labels)} labels: give one label each')
     at = 1+max((int(f[5:]) for f in self.files if re.fullmatch(r'item \d+', f)), default=-1)     # arrays are counted on
-    given = {_name(c.item) if c.is_file else f'item {at+i}':(c,l) for i,(c,l) in enumerate(zip(clips, labels))}
-    stamps = {k:_stamp(c.item) for k,(c,_) in given.items() if c.is_file}
+    given = {_name(c) if c.is_file else f'item {at+i}':(c,l) for i,(c,l) in enumerate(zip(clips, labels))}
+    stamps = {k:_stamp(c) for k,(c,_) in given.items() if c.is_file}
     new = {k:c for k,(c,_) in given.items() if stamps.get(k) is None or stamps[k]!=self.stamps.get(k)}
     labels = {**dict(zip(self.files, self.labels)), **{k:l for k,(_,l) in given.items() if l is not None}}
     kwargs = {k:v for k,v in kwargs.items() if k not in ('fn_col','path')}

@@ -90,19 +90,10 @@ def split_in_three(files, labels, groups=None):
     return with_valid(pick(part, ~test), pick(part, test), each=True, share=1/9)
 
 # %% ../../nbs/use/tasks.ipynb #235b715a
-class Cut(str):
+class Cut(Clip):
     "A piece of a recording; it is read wherever a file is"
-    def __new__(cls, fn, start, seconds=1.):
-        self = super().__new__(cls, f'{fn}#{start:g}')
-        self.fn,self.start,self.seconds,self.sr,self.i = Path(fn),start,seconds,16000,0
-        return self
-    def __reduce__(self): return Cut,(self.fn,self.start,self.seconds)
-    pack = property(lambda self: self)                                    # as `Clip` asks a clip of a pack
-    def clip(self, i): return read_window(self.fn, self.seconds, self.sr, start=self.start)
-    def read_window(self, duration, sr=16000, pos=.5, start=None):
-        "What `read_window` returns for a file of this piece"
-        n = self.seconds if duration is None else min(duration, self.seconds)
-        return read_window(self.fn, n, sr, start=self.start+(pos*(self.seconds-n) if start is None else start))
+    def __init__(self, fn, start, seconds=1.): super().__init__(Path(fn), start=start, seconds=seconds)
+    fn = property(lambda self: self.item, doc="The recording")
 
 # %% ../../nbs/use/tasks.ipynb #c74025f4
 def cut_noise(folder, n):

@@ -1,0 +1,1 @@
+"Long recordings: annotations, events, detection"
