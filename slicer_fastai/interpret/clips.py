@@ -7,7 +7,7 @@ __all__ = ['RememberFiles']
 
 # %% ../../nbs/interpret/clips.ipynb #e1fcf1de
 from ..audio.clip import *
-from ..audio.clip import _shown
+from ..audio.clip import printable
 from ..data.block import *
 from ..train.callback import *
 from fastcore.imports import in_notebook
@@ -32,7 +32,7 @@ def readable_files(files)->L:
     unreadable = set(verify_audio(files).file)
     if len(unreadable)==len(files):
         raise ValueError(f'none of {len(files)} files can be read, e.g. {files[0]}: verify_audio(path) says why')
-    return L(f for f in files if _shown(f) not in unreadable)
+    return L(f for f in files if printable(f) not in unreadable)
 
 def sample_files(
     dls,         # a learner's data
