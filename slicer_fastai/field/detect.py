@@ -144,7 +144,7 @@ def embed_windows(
     "Vectors of windows"
     front = encoder.front
     waves = [read_window(f, front.duration, front.sr, start=s) for f,s in zip(table.file, table.start)]
-    return embed(encoder, waves, sr=front.sr, progress=len(waves)>2000)
+    return embed(encoder, waves, sr=front.sr, progress=False)
 
 def fit_windows(
     encoder:AudioEncoder, # that made the vectors
@@ -263,7 +263,7 @@ def detect(self:Detector,
     recordings,             # a folder, a file, a list of files, or a table of scores
     threshold=None,         # a number or a dict of class → number; default: the detector's own
     min_seconds:float=0.,   # shorter events are left out
-    max_gap:float=.5,       # seconds between events that become one
+    max_gap:float=None,     # seconds between events that become one; default: they stay apart
     **kwargs                # to `scores`
 )->Events: # file, start, end, label, score
     "The events in recordings"
