@@ -8,6 +8,7 @@ __all__ = ['RememberFiles']
 # %% ../../nbs/interpret/clips.ipynb #e1fcf1de
 from ..audio.clip import *
 from ..audio.clip import printable
+from ..data.read import *
 from ..data.block import *
 from ..train.callback import *
 from fastcore.imports import in_notebook
