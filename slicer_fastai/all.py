@@ -19,6 +19,7 @@ from .models.audiontt import *
 from .models.encoder import *
 from .models.losses import *
 from .models.slicer import *
+from .data.read import *
 from .data.block import *
 from .data.pack import *
 from .data.shards import *
