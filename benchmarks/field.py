@@ -74,7 +74,7 @@ def encoders(names):
 
 def judge(detector, scores, test, files):
     "Average precision of events, with its interval, and by seconds"
-    table = evaluate_events(detector.detect(scores, threshold=.02, max_gap=.5), test, recordings=files).table
+    table = evaluate_events(detector.detect(scores, threshold=.02), test, recordings=files).table
     return dict(ap=table.average_precision['mean'], lo=table.low['mean'], hi=table.high['mean'], by_seconds=table.by_seconds['mean'],
                 **{f'ap|{l}':v for l,v in table.average_precision.items() if l!='mean'})
 

@@ -19,9 +19,9 @@ def bare_epoch(learn):
     for b in learn.dls.train:
         x = b[0].as_subclass(Tensor)
         v,ks = m.prepare(x)
-        m.loss(m(*v), *ks).backward()
+        m.loss(m(*v), *ks).loss.backward()
         opt.step(); opt.zero_grad()
-        m.update_teacher(); m.enqueue(*ks); m.views.push(x)
+        m.update_teacher(); m.enqueue(*ks[:2]); m.views.push(x)
 
 def seconds(f, *args):
     t = time.perf_counter(); f(*args); return time.perf_counter()-t

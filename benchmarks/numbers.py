@@ -50,7 +50,7 @@ def valid(learn, bn, seed=42):
         for xb,*_ in learn.dls.valid:
             v,ks = m.prepare(xb.as_subclass(Tensor))
             loss = m.loss(m(*v), *ks)
-            for k,o in dict(valid_loss=loss, **{k:m.parts[k] for k in ('instance_loss','cluster_loss','accuracy','chance')}).items():
+            for k,o in dict(valid_loss=loss.loss, **{k:loss.parts[k] for k in ('instance_loss','cluster_loss','accuracy','chance')}).items():
                 res[k] = res.get(k, 0.)+float(o)*len(xb)
             n += len(xb)
         m.batch_statistics(False)
@@ -98,7 +98,7 @@ def run_epochs(sounds, files, ts, seed, epochs, out):
 class Parts(Callback):
     "The parts of the loss of each step"
     def before_fit(self): self.rows = []
-    def after_loss(self): self.rows.append({k:round(float(v),5) for k,v in self.model.parts.items() if k!='accuracy'})
+    def after_loss(self): self.rows.append({k:round(float(v),5) for k,v in self.learn.loss_parts.items() if k!='accuracy'})
 
 def curve(files, seed):
     "lr_find's curve: rate, smoothed loss, and the parts of each step"

@@ -70,9 +70,9 @@ def our_step(m, opt, v1, v2, half=False):
     opt.zero_grad()
     with torch.autocast(v1.device.type, torch.bfloat16, enabled=half):
         ks = m.teach(v1, v2)
-        loss = m.loss(m(v1, v2), *ks)
+        loss = m.loss(m(v1, v2), *ks).loss
     loss.backward()
-    opt.step(); m.update_teacher(); m.enqueue(*ks)
+    opt.step(); m.update_teacher(); m.enqueue(*ks[:2])
 
 def make(queue, d, dev):
     enc = AudioEncoder('audiontt', d=d)
@@ -84,7 +84,7 @@ def make(queue, d, dev):
 def same_loss(m, p, v):
     "Both compute the same loss where batch norm and dropout leave them the same thing to do"
     m.eval(); p.eval()
-    with torch.no_grad(): a,b = m.loss(m(*v), *m.teach(*v)).item(),p.loss(*v).item()
+    with torch.no_grad(): a,b = m.loss(m(*v), *m.teach(*v)).loss.item(),p.loss(*v).item()
     m.train(); p.train(); p.teacher.train()
     for o in p.teacher.modules():
         if isinstance(o, nn.Dropout): o.eval()

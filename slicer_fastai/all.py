@@ -12,12 +12,14 @@ from .audio.frontend import *
 from .audio.synth import *
 from .audio.scenes import synth_recordings
 from .augment.mix import *
+from .augment.crop import *
 from .augment.perturb import *
 from .augment.views import *
 from .models.audiontt import *
 from .models.encoder import *
 from .models.losses import *
 from .models.slicer import *
+from .data.read import *
 from .data.block import *
 from .data.pack import *
 from .data.shards import *

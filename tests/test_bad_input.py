@@ -208,7 +208,7 @@ def test_labels_that_do_not_fit(loaders, files):
 
 def test_loaders_without_a_front_end():
     dls = DataLoaders.from_dsets(torch.randn(8,1,64,96), torch.randn(8,1,64,96), bs=4, device='cpu', num_workers=0)
-    with pytest.raises(ValueError, match='AudioSpecBlock'): SlicerLearner(dls)
+    with pytest.raises(ValueError, match='AudioBlock'): SlicerLearner(dls)
 
 def test_bank_of_another_shape():
     m = BankMix(bank_size=4); m.push(torch.zeros(2,1,64,96))

@@ -33,8 +33,8 @@ def test_measured_as_validated(tiny, loaders, bn):
     l.slicer.valid_bn = bn
     dl = l.dls.valid.new(bs=len(l.dls.valid_ds))
     close(quiet(l, l.validate, dl=dl)[1:], [measure(l.model, dl.one_batch()[0], bn=bn)[k] for k in l.metrics.attrgot('name')], tol=1e-4)
-    parts = l.model.parts
-    measure(l.model, dl.one_batch()[0]); assert l.model.parts is parts
+    parts = l.loss_parts
+    measure(l.model, dl.one_batch()[0]); assert l.loss_parts is parts
 
 @pytest.mark.parametrize('cbs', [lambda: [Health()], lambda: [KNNProbe(), LinearProbe(max_n=20)], lambda: [KNNProbe(), Health(8)]])
 def test_looking_changes_nothing(files, loaders, tiny, cbs):

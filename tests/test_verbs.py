@@ -51,8 +51,9 @@ def test_a_batch_can_be_learned(tiny):
     v,k = m.views(x),unit(8,16, seed=3)
     opt,seen = torch.optim.Adam(m.student.parameters(), 3e-3),[]
     for _ in range(40):
-        m.loss(m(*v), k, k).backward(); opt.step(); opt.zero_grad()
-        seen.append(float(m.parts['instance_loss']))
+        loss = m.loss(m(*v), k, k)
+        loss.loss.backward(); opt.step(); opt.zero_grad()
+        seen.append(float(loss.instance_loss))
     assert seen[0]>.7*math.log(65) and max(seen[-5:])<.3*seen[0], seen
 
 @pytest.mark.parametrize('when', ['before_batch','after_pred','after_loss','before_step','after_step','after_batch'])
@@ -71,7 +72,7 @@ def test_validate_and_get_preds_change_nothing(tiny):
     res = quiet(learn, learn.validate)
     names = learn.recorder.metric_names[2:-1]
     assert list(names)==['valid_loss','instance_loss','cluster_loss','accuracy','chance'] and len(res)==5
-    q1,q2,y1,y2 = quiet(learn, learn.get_preds)[0]
+    q1,q2,y1,y2,*_ = quiet(learn, learn.get_preds)[0]
     assert q1.shape==q2.shape==(3,16) and y1.shape==y2.shape==(3,8)
     close(q1.norm(dim=1), torch.ones(3)); close(y1.sum(1), torch.ones(3))
     preds,_ = quiet(learn, learn.get_preds, ds_idx=0)
@@ -92,7 +93,7 @@ def test_columns_are_weighted_by_batch(tiny, loaders, files):
     learn.model.enqueue(unit(8,16), unit(8,16, seed=1))
     seen = []
     class See(Callback):
-        def after_loss(self): seen.append((len(self.yb[0]), float(self.model.parts['instance_loss'])))
+        def after_loss(self): seen.append((len(self.yb[0]), float(self.learn.loss_parts['instance_loss'])))
     res = quiet(learn, learn.validate, cbs=See())
     assert [n for n,_ in seen]==[4,2]
     close(res[1], sum(n*v for n,v in seen)/6)
@@ -130,7 +131,7 @@ def test_export_and_load_learner(tiny, files, tmp_path):
     assert want.shape==(5,learn.encoder.num_features) and np.isfinite(want).all() and (want.std(0)>0).any()
     close(back.embed(files[:5], n_workers=1), want, 1e-6)
     assert not differ(state(learn.model), state(back.model))
-    assert back.loss_func.__self__ is back.model
+    assert back.loss_func.__self__.unwrapped is back.model
     assert len((tmp_path/'all.pkl').read_bytes())<3e6
     trained(learn)                                                          # and the exported one goes on
 

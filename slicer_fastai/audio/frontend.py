@@ -8,6 +8,7 @@ __all__ = ['FrontEnd', 'front_end']
 # %% ../../nbs/audio/frontend.ipynb #de193401
 from .tensor import *
 from .clip import *
+from .clip import as_clip
 from .spectrogram import *
 from fastai.basics import *
 from fasttransform import DisplayedTransform
@@ -25,7 +26,7 @@ class FrontEnd(DisplayedTransform):
         level:str='peak',     # bring each window to one level: 'rms', 'peak', or None as SLICER
         **kwargs
     ):
-        if not (duration and duration>0): raise ValueError(f'duration={duration}: seconds, more than 0')
+        if not (duration and duration>0): raise ValueError(f'duration={duration}: give seconds, more than 0')
         if pad not in ('zero','repeat'): raise ValueError(f"pad={pad!r}: use 'zero' or 'repeat'")
         store_attr()
         self.mel = LogMel(sr=sr, **kwargs)
@@ -33,15 +34,17 @@ class FrontEnd(DisplayedTransform):
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        if 'kind' in vars(cls): FrontEnd.kinds[cls.kind] = cls          # cloudpickle makes classes bare at first: they'd be 'logmel'
+        if 'kind' in vars(cls): FrontEnd.kinds[cls.kind] = cls    # without a kind of its own (a class that cloudpickle is rebuilding): not yet
     def __eq__(self, other): return isinstance(other, FrontEnd) and self.cfg==other.cfg
     __hash__ = object.__hash__
-    def __repr__(self): return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k,v in self.cfg.items() if k!='kind')})"
+    def __repr__(self):
+        settings = [f'{k}={v!r}' for k,v in self.cfg.items() if k!='kind']
+        return f"{type(self).__name__}({', '.join(settings)})"
 
-    n_mels     = property(lambda self: self.mel.n_mels,                          doc="Mel bands")
-    hop_length = property(lambda self: self.mel.hop_length,                      doc="Samples from frame to frame")
-    n_samples  = property(lambda self: round(self.duration*self.sr),             doc="Samples of a window")
-    n_frames   = property(lambda self: 1+self.n_samples//self.hop_length,        doc="Frames of a window")
+    n_mels     = property(lambda self: self.mel.n_mels, doc="Mel bands")
+    hop_length = property(lambda self: self.mel.hop_length, doc="Samples from frame to frame")
+    n_samples  = property(lambda self: round(self.duration*self.sr), doc="Samples of a window")
+    n_frames   = property(lambda self: 1+self.n_samples//self.hop_length, doc="Frames of a window")
 
     def encodes(self, x:AudioTensor): return self.mel(self.normalize(x))
     def __call__(self,
@@ -56,32 +59,12 @@ FrontEnd.kinds['logmel'] = FrontEnd
 # %% ../../nbs/audio/frontend.ipynb #2c19cca9
 @patch
 def read(self:FrontEnd,
-    fn,             # an audio file
-    pos:float=.5,   # where: 0 the first window of the file, 1 its last
-)->AudioTensor: # (1, n_samples)
-    "One window of a file, padded where the file is shorter"
-    x = read_window(fn, self.duration, self.sr, pos=pos)
-    return AudioTensor(torch.from_numpy(pad_to(x, self.n_samples, self.pad))[None], sr=self.sr)
-
-@patch
-def starts(self:FrontEnd,
-    n:int,     # samples of a wave at rate `sr`
-    hop=None,  # seconds from window to window; default: side by side
-)->list: # first sample of each window
-    "Where the windows of a wave begin: the last one flush with its end; a rest of under a quarter of a window is left out"
-    if hop is not None and not hop>0: raise ValueError(f'hop={hop}: seconds, more than 0')
-    m,step = self.n_samples,self.n_samples if hop is None else max(1, round(hop*self.sr))
-    res = [*range(0, max(n-m, 0)+1, step)]
-    return res+[n-m] if res[-1]+m+m//4<n else res
-
-@patch
-def windows(self:FrontEnd,
-    x:np.ndarray,  # mono wave (samples,) at rate `sr`
-    hop=None,      # seconds from window to window; default: side by side
-)->AudioTensor: # (n, 1, n_samples)
-    "A wave of any length as windows, see `starts`"
-    n = self.n_samples
-    return AudioTensor(torch.from_numpy(np.stack([pad_to(x[i:i+n], n, self.pad) for i in self.starts(len(x), hop)]))[:,None], sr=self.sr)
+    fn,       # an audio file, or a `Clip`
+    pos=.5,   # where: 0 the first window of the file, 1 its last; several numbers: a window each
+)->AudioTensor: # (windows, n_samples)
+    "Windows of a file, padded where the file is shorter; `AudioReadError` for what cannot be read"
+    waves = as_clip(fn, self.sr).windows(self.n_samples, L(pos))
+    return AudioTensor(torch.from_numpy(np.stack([pad_to(w, self.n_samples, self.pad) for w in waves])), sr=self.sr)
 
 @patch
 def specs(self:FrontEnd,
@@ -89,10 +72,36 @@ def specs(self:FrontEnd,
     bs:int=256,  # files at a time
 )->AudioSpectrogram: # log-mels (n, 1, n_mels, frames)
     "The middle window of each file as a spectrogram"
-    files = L(files)
-    if not files: raise ValueError('no files: give at least one audio file')
-    read = lambda fs: torch.stack([*parallel(self.read, fs, n_workers=defaults.cpus, threadpool=True, progress=False)])
-    return torch.cat([self(AudioTensor(read(files[i:i+bs]), sr=self.sr)) for i in range(0, len(files), bs)])
+    if not len(files := L(files)): raise ValueError('no files: give at least one audio file')
+    res = []
+    for batch in chunked(files, bs):
+        waves = parallel(self.read, batch, n_workers=defaults.cpus, threadpool=True, progress=False)
+        res.append(self(AudioTensor(torch.stack([*waves]), sr=self.sr)))
+    return torch.cat(res)
+
+# %% ../../nbs/audio/frontend.ipynb #006de317
+@patch
+def starts(self:FrontEnd,
+    n:int,     # samples of a wave at rate `sr`
+    hop=None,  # seconds from window to window; default: side by side
+)->list: # first sample of each window
+    "Where the windows of a wave begin: the last one flush with its end; a rest of under a quarter of a window is left out"
+    if hop is not None and not hop>0: raise ValueError(f'hop={hop}: give seconds, more than 0')
+    size = self.n_samples
+    step = size if hop is None else max(1, round(hop*self.sr))
+    res = [*range(0, max(n-size, 0)+1, step)]
+    rest = n-(res[-1]+size)
+    return [*res, n-size] if rest>size//4 else res
+
+@patch
+def windows(self:FrontEnd,
+    x:np.ndarray,  # mono wave (samples,) at rate `sr`
+    hop=None,      # seconds from window to window; default: side by side
+)->AudioTensor: # (n, 1, n_samples)
+    "A wave of any length as windows, see `starts`"
+    size = self.n_samples
+    ws = [pad_to(x[i:i+size], size, self.pad) for i in self.starts(len(x), hop)]
+    return AudioTensor(torch.from_numpy(np.stack(ws))[:,None], sr=self.sr)
 
 # %% ../../nbs/audio/frontend.ipynb #b80c4e60
 @patch(as_prop=True)
@@ -104,20 +113,24 @@ def cfg(self:FrontEnd)->dict: # numbers, strings and None
 def from_cfg(cls:FrontEnd,
     cfg:dict,  # as `FrontEnd.cfg` writes it; without 'kind': 'logmel'
 )->FrontEnd:
-    "A front end from its settings; ValueError names a setting that is none, or a kind whose room was not imported"
-    cfg = dict(cfg)
-    kind = FrontEnd.kinds.get(k := cfg.pop('kind', 'logmel'))
-    if kind is None: raise ValueError(f'front end {k!r} is not known: it is registered by importing its room, e.g. `import slicer_fastai.{k}`')
-    names = inspect.signature(kind).parameters
-    if bad := [o for o in cfg if o not in names]: raise ValueError(f'front end {k!r} has no setting {bad[0]!r}')
-    return kind(**cfg)
+    "A front end from its settings; ValueError for an unknown setting, or a kind whose module was not imported"
+    settings = dict(cfg)
+    name = settings.pop('kind', 'logmel')
+    if name not in FrontEnd.kinds:
+        raise ValueError(f'front end {name!r} is not known: import the module that defines it, e.g. `import slicer_fastai.{name}`')
+    kind = FrontEnd.kinds[name]
+    unknown = settings.keys()-inspect.signature(kind).parameters.keys()
+    if unknown: raise ValueError(f'front end {name!r} has no setting {min(unknown)!r}')
+    return kind(**settings)
 
 # %% ../../nbs/audio/frontend.ipynb #9afe00c6
 def front_end(
     dls,  # `DataLoaders`
 )->FrontEnd:
-    "The front end among the batch transforms of `dls`, or what one of them says of itself by its method `front_end(dls)`"
-    fs = dls.train.after_batch.fs
-    res = first(f for f in fs if isinstance(f, FrontEnd)) or first(f.front_end(dls) for f in fs if hasattr(f, 'front_end'))
-    if res is None: raise ValueError('these DataLoaders hold no FrontEnd: build them with SlicerDataLoaders, or with AudioSpecBlock as first block')
-    return res
+    "The front end among the batch transforms of `dls`, or what a transform's own method `front_end(dls)` returns; else ValueError"
+    tfms = dls.train.after_batch.fs
+    for t in tfms:
+        if isinstance(t, FrontEnd): return t
+    for t in tfms:
+        if hasattr(t, 'front_end') and (res := t.front_end(dls)) is not None: return res
+    raise ValueError('these DataLoaders hold no FrontEnd: build them with SlicerDataLoaders, or with AudioBlock as first block')

@@ -10,6 +10,7 @@ from ..core.files import *
 from ..audio.tensor import *
 from ..audio.clip import *
 from ..audio.clip import ArraySound,open_audio,printable,read_resampled
+from .read import *
 from .block import *
 from fastai.basics import *
 from fastai.data.all import *
@@ -272,6 +273,12 @@ class PackedWindows:
     def __len__(self): return len(self.idxs)
     def __getitem__(self, i): return tuple(o[0] for o in self.batch([i]))
     items = property(lambda self: L(self.pack[i] for i in self.idxs.tolist()))
+    addressable = True
+    reader = property(lambda self: self.read, doc="The `ReadAudio` that says what windows are")
+    first_target = property(lambda self: TensorCategory(0), doc="A target, of its own type")
+    def clips(self, idxs): return [self.pack[i] for i in self.idxs[idxs].tolist()]
+    def targets(self, idxs): return self.pack.codes[self.idxs[idxs]]
+    def decode_target(self, y): return self.cat.decode(y)
     vocab = property(lambda self: self.cat and self.cat.vocab)
     c = property(lambda self: len(self.cat.vocab) if self.cat else 0)
     loss_func = property(lambda self: CrossEntropyLossFlat() if self.cat else None)
@@ -288,8 +295,8 @@ def batch(self:PackedWindows,
     i = self.idxs[at]
     drawn = np.random.rand(len(i), 2) if self.drawn is None else self.drawn[at]
     pos = [drawn[:,k] if self.split_idx==0 else p for k,p in enumerate(r.places)]
-    ws = [torch.from_numpy(self.pack.windows(i, round(r.duration*r.sr), p, r.pad)) for p in pos]
-    x = AudioTensor(torch.stack(ws, 1), sr=r.sr)
+    ws = [torch.from_numpy(self.pack.windows(i, r.front.n_samples, p, r.front.pad)) for p in pos]
+    x = AudioTensor(torch.stack(ws, 1), sr=r.front.sr)
     return (x,) if self.cat is None else (x, TensorCategory(torch.from_numpy(self.pack.codes[i].astype(np.int64))))
 
 class PackedDL(WindowDL):
@@ -312,7 +319,7 @@ def _categories(pack, labels):
 
 # %% ../../nbs/data/pack.ipynb #c3e26549
 @patch(cls_method=True)
-@delegates(AudioSpecBlock, but=['sr','skip','max_bad'])
+@delegates(AudioBlock, but=['sr','skip','max_bad','batch_tfms'])
 def from_pack(cls:SlicerDataLoaders,
     dest,                   # a folder written by `pack_audio`, or an `AudioPack`
     path=None,              # where models and exports go; default: `dest`
@@ -324,7 +331,7 @@ def from_pack(cls:SlicerDataLoaders,
     num_workers:int=None,   # worker processes; default as fastai
     device=None,            # default as fastai
     verify:bool=False,      # compare the whole pack with its checksums first?
-    windows:int=None,       # windows of each clip, see `AudioSpecBlock`; default: 2 without labels, 1 with
+    windows:int=None,       # windows of each clip, see `AudioBlock`; default: 2 without labels, 1 with
     **kwargs
 ):
     "From packed audio"
@@ -332,7 +339,7 @@ def from_pack(cls:SlicerDataLoaders,
     (splits,bs),cat = split_clips(len(pack), bs, valid_pct, seed, valid_idx),_categories(pack, labels)
     if (front := kwargs.get('front')) is None: kwargs['sr'] = pack.sr
     elif front.sr!=pack.sr: raise ValueError(f'{pack.path} is packed at {pack.sr} Hz, the front end wants {front.sr}: pack_audio(…, sr={front.sr})')
-    block = AudioSpecBlock(windows=ifnone(windows, 1 if cat else 2), **kwargs)
+    block = AudioBlock(windows=ifnone(windows, 1 if cat else 2), **kwargs)
     ds = [PackedWindows(pack, np.array(list(s)), block.type_tfms[0], i, cat) for i,s in enumerate(splits)]
     return cls.from_dsets(*ds, path=ifnone(path, pack.path), bs=bs, num_workers=num_workers,
                           device=ifnone(device, default_device()), dl_type=PackedDL, after_batch=block.batch_tfms)

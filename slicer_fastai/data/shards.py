@@ -10,6 +10,7 @@ from ..audio.clip import *
 from ..audio.clip import why_unreadable
 from ..core.files import *
 from ..core.processes import *
+from .read import *
 from .block import *
 from .pack import *
 from .pack import _categories,_collection,_stat
@@ -182,6 +183,9 @@ class ShardClips(PackedWindows):
     ): store_attr()
     def __len__(self): return sum(b-a for _,a,b in self.pieces)
     items = property(lambda self: tuple(f'{u} {a}:{b}' for u,a,b in self.pieces))
+    addressable = False
+    def clips(self, idxs): raise ValueError('clips in shards have no files to be shown: use loaders of files or of a pack')
+    def targets(self, idxs): raise ValueError('clips in shards are read in their order: use loaders of files or of a pack')
     def new_empty(self): return type(self)([], self.read, self.split_idx, self.cat)
     def __getitem__(self, i):
         for u,a,b in self.pieces:
@@ -336,7 +340,7 @@ def _split(urls, lengths, share):
     return cut(0, at),cut(at, n)
 
 @patch(cls_method=True)
-@delegates(AudioSpecBlock)
+@delegates(AudioBlock, but=['batch_tfms'])
 def from_webdataset(cls:SlicerDataLoaders,
     urls,                   # `shards.json` or its folder, a pattern such as 'https://…/a-{000..127}.tar', or a list; paths, or URLs that webdataset opens (http by curl)
     path='.',               # where models and exports go
@@ -350,7 +354,7 @@ def from_webdataset(cls:SlicerDataLoaders,
     bs:int=64,              # batch size, of each process
     num_workers:int=None,   # worker processes; default as fastai
     device=None,            # default as fastai
-    windows:int=None,       # windows of each clip, see `AudioSpecBlock`; default: 2 without labels, 1 with
+    windows:int=None,       # windows of each clip, see `AudioBlock`; default: 2 without labels, 1 with
     **kwargs
 ):
     "From tar shards, here or behind URLs"
@@ -359,7 +363,7 @@ def from_webdataset(cls:SlicerDataLoaders,
     vocab = ifnone(vocab, known)
     if labels and vocab is None: raise ValueError(f'{urls[0]}: no index names the labels; give vocab=[…], all there are')
     cat = _categories(SimpleNamespace(path=urls[0], codes=vocab, vocab=vocab), labels)
-    block = AudioSpecBlock(windows=ifnone(windows, 1 if cat else 2), **kwargs)
+    block = AudioBlock(windows=ifnone(windows, 1 if cat else 2), **kwargs)
     read = block.type_tfms[0]
     ds = [ShardClips(o, read, i, cat) for i,o in enumerate((train,valid))]
     if bs>(n := len(ds[0])): warnings.warn(f'batch size {bs} is larger than the {n} training clips: using bs={n}')

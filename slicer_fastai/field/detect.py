@@ -8,6 +8,7 @@ __all__ = ['windows_of', 'background_windows', 'labelled_windows', 'fit_logistic
 
 # %% ../../nbs/field/detect.ipynb #c9b68576
 from ..core.files import *
+from ..core.untrusted import *
 from ..audio.clip import *
 from ..models.encoder import *
 from ..use.embed import *
@@ -144,7 +145,7 @@ def embed_windows(
     "Vectors of windows"
     front = encoder.front
     waves = [read_window(f, front.duration, front.sr, start=s) for f,s in zip(table.file, table.start)]
-    return embed(encoder, waves, sr=front.sr, progress=len(waves)>2000)
+    return embed(encoder, waves, sr=front.sr, progress=False)
 
 def fit_windows(
     encoder:AudioEncoder, # that made the vectors
@@ -263,7 +264,7 @@ def detect(self:Detector,
     recordings,             # a folder, a file, a list of files, or a table of scores
     threshold=None,         # a number or a dict of class → number; default: the detector's own
     min_seconds:float=0.,   # shorter events are left out
-    max_gap:float=.5,       # seconds between events that become one
+    max_gap:float=None,     # seconds between events that become one; default: they stay apart
     **kwargs                # to `scores`
 )->Events: # file, start, end, label, score
     "The events in recordings"
@@ -307,7 +308,7 @@ def load(cls:Detector,
     if not fn.exists(): raise FileNotFoundError(f'{path} holds no detector.json: give a folder written by Detector.save')
     encoder = AudioEncoder.from_pretrained(path)
     try:
-        own = json.loads(fn.read_text())
+        own = read_json(fn, 'labels thresholds weights bias'.split())
         weights,bias = np.array(own['weights'], float).T,np.array(own['bias'], float)
         thresholds = {str(k):float(v) for k,v in own['thresholds'].items()}
         labels = [str(o) for o in own['labels']]

@@ -64,7 +64,7 @@ class AudioNTT(Module):
 audiontt_names = 'audiontt','audiontt2022'                              # in timm's registry
 
 def _audiontt(pretrained, **kwargs):
-    if pretrained: raise ValueError('audiontt has no pre-trained weights in timm: use pretrained=False')
+    if pretrained: raise ValueError('audiontt has no published weights: use pretrained=False')
     for k in ('pretrained_cfg','pretrained_cfg_overlay','cache_dir','num_classes','global_pool'): kwargs.pop(k, None)
     return AudioNTT(**kwargs)
 

@@ -30,8 +30,15 @@ class SLICER(Callback):
         "The `SlicerModel`, under whatever wraps it"
         return get_model(self.learn.model)
 
+    def after_create(self): self.learn.loss_func,self.learn.loss_parts = self.loss_func,{}
+    def loss_func(self, pred, *keys):
+        "The loss of a batch, as the learner's `loss_func`; its parts are kept in `learn.loss_parts` until the next one"
+        res = self.unwrapped.loss(pred, *keys)
+        self.learn.loss_parts = res.parts
+        return res.loss
+
     def before_batch(self):
-        self.clean,self.seen,self.skipped = self.xb[0],True,False
+        self.clean,self.any_batch,self.skipped = self.xb[0],True,False
         self.learn.xb,self.learn.yb = self.unwrapped.prepare(self.clean)
 
     def after_cancel_step(self): self.skipped = True        # float16 overflow: the optimiser did nothing
@@ -39,34 +46,46 @@ class SLICER(Callback):
         if not self.skipped: self.unwrapped.update_teacher()
 
     def after_batch(self):
-        if self.training and self.clean is not None and not self.skipped:   # None: an earlier callback cancelled the batch
+        cancelled = self.clean is None                      # by a callback before this one
+        if self.training and not cancelled and not self.skipped:
             self.unwrapped.enqueue(*self.yb[:2])
             self.unwrapped.views.push(self.clean)
         self.clean = None
 
-    def before_train(self): self.seen = False; self.unwrapped.batch_statistics(False)
-    def after_train(self):
-        if not self.seen: raise ValueError(f'no batch in this epoch: fewer clips could be read than one batch of bs={self.dls.bs} holds; use a smaller bs')
+# %% ../../nbs/train/callback.ipynb #8c5aa55d
+@patch
+def before_train(self:SLICER):
+    self.any_batch = False
+    self.unwrapped.batch_statistics(False)
 
-    def before_validate(self):
-        self.states = get_random_states()
-        set_seed(self.seed+process_index())
-        if self.valid_bn=='batch': self.unwrapped.batch_statistics()
-    def after_validate(self):
-        if self.states: set_random_states(**self.states)
-        self.states = None
-        self.unwrapped.batch_statistics(False)
+@patch
+def after_train(self:SLICER):
+    if self.any_batch: return
+    raise ValueError(f'no batch in this epoch: fewer clips could be read than one batch of bs={self.dls.bs} holds; use a smaller bs')
+
+@patch
+def before_validate(self:SLICER):
+    self.states = get_random_states()
+    set_seed(self.seed+rank_distrib())
+    if self.valid_bn=='batch': self.unwrapped.batch_statistics()
+
+@patch
+def after_validate(self:SLICER):
+    if self.states: set_random_states(**self.states)
+    self.states = None
+    self.unwrapped.batch_statistics(False)
 
 # %% ../../nbs/train/callback.ipynb #1f386f10
 class LossPart(Metric):
-    "A part of SLICER's loss, averaged over the validation set: 'instance_loss' (mean of both halves), 'cluster_loss', 'accuracy', 'chance' or 'entropy'"
+    "A part of SLICER's loss, averaged over the validation set"
     def __init__(self,
-        part:str,  # which, see `SlicerModel.parts`
+        part:str,  # 'instance_loss', 'cluster_loss', 'local_loss', 'accuracy', 'chance' or 'entropy', see `SlicerLoss`
     ): self.part = part
     def reset(self): self.total,self.count = 0.,0
     def accumulate(self, learn):
         bs = find_bs(learn.yb)
-        self.total,self.count = self.total+get_model(learn.model).parts[self.part]*bs,self.count+bs
+        self.total += learn.loss_parts[self.part]*bs
+        self.count += bs
     @property
     def value(self): return (self.total/self.count).item() if self.count else None
     @property
@@ -77,7 +96,9 @@ class KeepMemory(Callback):
     "While training on a processor, let glibc keep freed memory for the next batch; for the whole process"
     order = SLICER.order
     def before_fit(self):
-        if torch.device(ifnone(self.dls.device, default_device())).type!='cpu' or sys.platform!='linux': return
-        if hasattr(libc := CDLL(None), 'mallopt'):
+        device = torch.device(ifnone(self.dls.device, default_device()))
+        if device.type!='cpu' or sys.platform!='linux': return
+        libc = CDLL(None)
+        if hasattr(libc, 'mallopt'):
             libc.mallopt(-3, 2**25)      # M_MMAP_THRESHOLD, its largest value
             libc.mallopt(-1, 2**31-1)    # M_TRIM_THRESHOLD

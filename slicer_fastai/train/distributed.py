@@ -157,10 +157,9 @@ class Together(DistributedTrainer):
 # %% ../../nbs/train/distributed.ipynb #a74a4ee4
 @patch
 def after_loss(self:Together):
-    m = get_model(self.learn.model)
     self.learn.loss = self.learn.loss.detach().mean()
-    m.parts = {k:v.clone() for k,v in m.parts.items()}
-    mean_of_processes([self.learn.loss, *m.parts.values()])
+    self.learn.loss_parts = {k:v.clone() for k,v in self.learn.loss_parts.items()}
+    mean_of_processes([self.learn.loss, *self.learn.loss_parts.values()])
 
 @patch
 def before_validate(self:Together):

@@ -53,16 +53,16 @@ def measure(
     bn:str='batch',  # batch norm as in validation: by the 'batch', or by 'running' averages, see `SLICER`
 )->dict: # see the table
     "The health of a model on a batch: losses, accuracy, spread, rank, clusters, teacher, queue"
-    x,parts = x.as_subclass(Tensor),m.parts
+    x = x.as_subclass(Tensor)
     with untouched(m, seed):
         top = m.encoder.top(x).float()
         if bn=='batch': m.batch_statistics()
         try:
             views,keys = m.prepare(x)
             q1,q2,y1,y2,*_ = pred = m(*views)
-            m.loss(pred, *keys)
+            parts = m.loss(pred, *keys).parts
         finally: m.batch_statistics(False)
-        losses,m.parts = {k:float(o) for k,o in m.parts.items()},parts
+        losses = {k:float(o) for k,o in parts.items()}
     return dict(**losses, spread=spread(top), spread_q=spread(q1), rank=effective_rank(top),
                 alignment=alignment(q1,q2), uniformity=uniformity(q1),
                 clusters=int((y1+y2).argmax(1).unique().numel()), n_clusters=y1.shape[1],

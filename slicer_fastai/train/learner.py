@@ -120,7 +120,7 @@ class _Clusters(Callback):
     "Entropy of the mean assignment at each step"
     def __init__(self): self.seen = []
     def before_fit(self): self.seen.clear()
-    def after_loss(self): self.seen.append(get_model(self.learn.model).parts['entropy'])
+    def after_loss(self): self.seen.append(self.learn.loss_parts['entropy'])
 
 def before_collapse(
     lrs:Tensor,        # rates tried

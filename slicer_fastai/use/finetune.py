@@ -16,6 +16,7 @@ from ..audio.spectrogram import *
 from ..audio.frontend import *
 from ..augment.perturb import *
 from ..models.encoder import *
+from ..data.read import *
 from ..data.block import *
 from ..data.pack import *
 from ..data.shards import *
@@ -31,14 +32,11 @@ import torch.nn.functional as F
 class ReadWhole(ReadAudio):
     "Path → all windows of it (windows, samples)"
     def __init__(self, read, front, max_s=30.):
-        super().__init__(read.sr, read.duration, read.pad, skip=read.skip, max_bad=read.max_bad)
-        self.front,self.max_s = front,max_s
-    def encodes(self, fn):
-        try: return AudioTensor(self.front.windows(read_window(fn, self.max_s, self.sr, pos=0.))[:,0], sr=self.sr)
-        except AudioReadError as e:
-            if not self.skip: raise
-            self.skipped(e)
-            raise SkipItemException() from None
+        super().__init__(front, skip=read.skip, max_bad=read.max_bad)
+        self.max_s = max_s
+    def read(self, fn):
+        wave = read_window(fn, self.max_s, self.front.sr, pos=0.)
+        return AudioTensor(self.front.windows(wave)[:,0], sr=self.front.sr)
 
 class PadWindows(ItemTransform):
     "As many windows for each clip of a batch, missing ones NaN"
@@ -52,7 +50,7 @@ class _PackedWhole(PackedWindows):
     def batch(self, i):
         j,r = self.idxs[np.asarray(i)],self.read
         ws = [(r.encodes(self.pack[k]),) for k in j.tolist()]
-        x = AudioTensor(torch.stack([o[0].as_subclass(Tensor) for o in PadWindows()(ws)]), sr=r.sr)
+        x = AudioTensor(torch.stack([o[0].as_subclass(Tensor) for o in PadWindows()(ws)]), sr=r.front.sr)
         return (x,) if self.cat is None else (x, TensorCategory(torch.from_numpy(self.pack.codes[j].astype(np.int64))))
 
 def _whole(dl, front):
