@@ -35,6 +35,8 @@ commands = dict(
     embed=Command('cli.commands:slicer_embed', 'Embed recordings; what cannot be read is named and left out',
         'slicer embed my_recordings --encoder my_run --out vectors.parquet'),
     search=Command('cli.commands:slicer_search', 'Find recordings by sound', 'slicer search my_index dog.wav --k 10', ['sound']),
+    detect=Command('cli.detect:slicer_detect', 'Find events in recordings: train on labelled places, or use a saved detector',
+        'slicer detect my_recordings --labels table.csv --out events.csv --review page.html', prints=True),
     probe=Command('cli.commands:slicer_probe', 'Linear probes of encoders on labelled tasks',
         'slicer probe tasks/birds.csv --encoder my_run slicer-small --out scores.csv'),
     report=Command('cli.commands:slicer_report', 'Runs side by side: settings, losses, what was gained',

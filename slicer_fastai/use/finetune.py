@@ -16,6 +16,7 @@ from ..audio.spectrogram import *
 from ..audio.frontend import *
 from ..augment.perturb import *
 from ..models.encoder import *
+from ..data.read import *
 from ..data.block import *
 from ..data.pack import *
 from ..data.shards import *
@@ -31,15 +32,11 @@ import torch.nn.functional as F
 class ReadWhole(ReadAudio):
     "Path → all windows of its first `max_s` seconds (windows, samples)"
     def __init__(self, read, front, max_s=30.):
-        super().__init__(read.sr, read.duration, read.pad, skip=read.skip, max_bad=read.max_bad)
-        self.front,self.max_s = front,max_s
-    def encodes(self, fn):
-        try: x = read_window(fn, self.max_s, self.sr, pos=0.)
-        except AudioReadError as e:
-            if not self.skip: raise
-            self.skipped(e)
-            raise SkipItemException() from None
-        return AudioTensor(self.front.windows(x)[:,0], sr=self.sr)
+        super().__init__(front, skip=read.skip, max_bad=read.max_bad)
+        self.max_s = max_s
+    def read(self, fn):
+        wave = read_window(fn, self.max_s, self.front.sr, pos=0.)
+        return AudioTensor(self.front.windows(wave)[:,0], sr=self.front.sr)
 
 class PadWindows(ItemTransform):
     "The same number of windows for each clip of a batch, missing ones NaN"
@@ -57,7 +54,7 @@ class PackedWhole(PackedWindows):
     def batch(self, i):
         idxs = self.idxs[np.asarray(i)]
         clips = PadWindows()([(self.read.encodes(self.pack[j]),) for j in idxs.tolist()])
-        x = AudioTensor(torch.stack([x.as_subclass(Tensor) for x, in clips]), sr=self.read.sr)
+        x = AudioTensor(torch.stack([x.as_subclass(Tensor) for x, in clips]), sr=self.read.front.sr)
         if self.cat is None: return (x,)
         return x,TensorCategory(torch.from_numpy(self.pack.codes[idxs].astype(np.int64)))
 
