@@ -1126,8 +1126,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                               'slicer_fastai/interpret/clips.py'),
                                                'slicer_fastai.interpret.clips.dataset_files': ( 'interpret/clips.html#dataset_files',
                                                                                                 'slicer_fastai/interpret/clips.py'),
-                                               'slicer_fastai.interpret.clips.dataset_reader': ( 'interpret/clips.html#dataset_reader',
-                                                                                                 'slicer_fastai/interpret/clips.py'),
                                                'slicer_fastai.interpret.clips.labels_of': ( 'interpret/clips.html#labels_of',
                                                                                             'slicer_fastai/interpret/clips.py'),
                                                'slicer_fastai.interpret.clips.picture_grid': ( 'interpret/clips.html#picture_grid',
