@@ -7,6 +7,7 @@ __all__ = ['data_uri', 'spectrogram_jpeg', 'place_media', 'alike_order', 'review
 
 # %% ../../nbs/interpret/review.ipynb #3520a938
 from ..core.files import *
+from ..core.untrusted import *
 from ..audio.clip import *
 from ..audio.spectrogram import *
 from ..field.annotations import *

@@ -9,6 +9,7 @@ __all__ = ['listens']
 from ..core.state import eval_mode
 from ..audio.spectrogram import *
 from ..augment.mix import *
+from ..augment.crop import *
 from ..data.block import *
 from ..train.learner import *
 from .clips import *
