@@ -369,7 +369,7 @@ def verify_audio(
     n_workers:int=None,  # threads; default as fastai
     whole:bool=False,    # decode all of each file, not only its ends
 )->pd.DataFrame: # file, reason and remedy of each file that cannot be read
-    "List the files that cannot be read, and why; without `whole`, damage between the ends shows in training only"
+    "List the files that cannot be read, and why; without `whole`, damage between the ends (a NaN, a torn place) shows in training only"
     files = L(files) if is_listy(files) else get_audio_files(files)
     verdicts = parallel(why_unreadable, files, whole=whole, n_workers=ifnone(n_workers, defaults.cpus), threadpool=True,
                         progress=len(files)>1000)

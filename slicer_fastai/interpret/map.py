@@ -85,7 +85,7 @@ def plot_map(self:SoundIndex,
     has_labels = any(label is not None for label in self.labels)
     if labels is None and has_labels: labels = self.labels
     labels = labels_of(labels, self.files)
-    xy = project(self.file_vectors, method, seed)
+    xy = project(self.file_vectors(), method, seed)
     if ax is None: ax = picture_grid(1, 1, figsize)[0,0]
     kwargs.setdefault('s', 12)
     scatter_labels(xy, labels, sorted(set(labels)), ax, f'{len(xy)} files, {method}', **kwargs)

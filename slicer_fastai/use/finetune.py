@@ -161,42 +161,10 @@ def init_head(
     set_head(model.head, Ridge(x[ok], y[ok], numbers=numbers, one_se=one_se))
     return model
 
-# %% ../../nbs/use/finetune.ipynb #94ff96b8
-@patch
-def clips(self:Datasets, idxs)->list:
-    "Files of some items; ValueError if they are not read by `ReadAudio`"
-    steps = list(self.tls[0].tfms.fs)
-    at = first(i for i,f in enumerate(steps) if isinstance(f, ReadAudio))
-    if at is None: raise ValueError('another library reads these clips: use loaders with an AudioSpecBlock')
-    items = self.items.iloc if hasattr(self.items, 'iloc') else self.items
-    return [compose(*steps[:at])(items[i]) for i in idxs]
-
-@patch
-def targets(self:Datasets, idxs)->np.ndarray:
-    "Targets of some items"
-    return np.stack([np.asarray(self.tls[1][i]) for i in idxs])
-
-@patch
-def clips(self:PackedWindows, idxs)->list:
-    "Some clips of the pack"
-    return [self.pack[i] for i in self.idxs[idxs].tolist()]
-
-@patch
-def targets(self:PackedWindows, idxs)->np.ndarray:
-    "Classes of some clips"
-    return self.pack.codes[self.idxs[idxs]]
-
-@patch
-def clips(self:ShardClips, idxs)->list:
-    "ValueError: clips in shards have no files"
-    raise ValueError('clips in shards have no files to be shown: use loaders of files or of a pack')
-
 # %% ../../nbs/use/finetune.ipynb #c65ec6aa
 def has_clips(ds)->bool:
     "Can single clips of a data set be read again?"
-    try: ds.clips([0])
-    except ValueError: return False
-    return True
+    return getattr(ds, 'addressable', False)
 
 def draw_labelled(ds, n:int, seed:int=42)->tuple: # clips, their targets as an array
     "Up to `n` random clips of a data set"

@@ -334,27 +334,6 @@ def file_vectors(self:SoundIndex)->np.ndarray: # (files, d)
     first_rows,counts = np.unique(self.file_of, return_index=True, return_counts=True)[1:]
     return np.add.reduceat(self.vectors, first_rows)/counts[:,None]
 
-# %% ../../nbs/use/search.ipynb #c009d3e7
-@patch
-def plot_map(self:SoundIndex,
-    labels=None,        # one a file, for the colours; default: the labels, else the folders
-    method:str='tsne',  # 'tsne', 'pca' or 'umap'
-    ax=None, figsize=(6,4.5), seed:int=42,
-    **kwargs            # to `plt.scatter`
-): # axes
-    "Map of the files: similar ones are neighbours"
-    if labels is None: labels = self.labels if self.has_labels else [Path(f).parent.name for f in self.files]
-    labels = np.array([str(label) for label in labels])
-    xy,names = project(self.file_vectors(), method, seed),sorted(set(labels))
-    ax = ax or plt.subplots(figsize=figsize, constrained_layout=True)[1]
-    for i,name in enumerate(names):
-        color = plt.get_cmap('viridis')(.93*i/max(len(names)-1, 1))
-        style = dict(s=12, color=color, marker='os^Dv'[i%5], label=name if len(names)<=20 else None)
-        ax.scatter(*xy[labels==name].T, **{**style, **kwargs})
-    if 1<len(names)<=20: ax.legend(fontsize=7, loc='center left', bbox_to_anchor=(1,.5))
-    ax.set(xticks=[], yticks=[], title=f'{len(xy)} files, {method}')
-    return ax
-
 # %% ../../nbs/use/search.ipynb #5b5aa62f
 @patch
 def clusters(self:SoundIndex,
