@@ -12,6 +12,7 @@ from .audio.frontend import *
 from .audio.synth import *
 from .audio.scenes import synth_recordings
 from .augment.mix import *
+from .augment.crop import *
 from .augment.perturb import *
 from .augment.views import *
 from .models.audiontt import *

@@ -15,7 +15,12 @@ from zlib import crc32
 import soundfile as sf
 
 # %% ../../nbs/audio/synth.ipynb #c41a7f69
-def _secs(dur, sr): return np.arange(int(dur*sr))/sr
+def sample_times(
+    dur:float, # seconds
+    sr:int,    # sample rate, Hz
+)->np.ndarray: # seconds, (dur*sr,)
+    "When each sample sounds"
+    return np.arange(int(dur*sr))/sr
 
 def tone(
     rng:np.random.Generator, # draws the brightness
@@ -23,8 +28,11 @@ def tone(
     f:np.ndarray,            # pitch in Hz at every sample, (samples,)
 )->np.ndarray: # (samples,)
     "Harmonic tone of up to 12 partials that follows the pitch `f`"
-    k = np.arange(1, 1+min(12, int(.45*sr/f.max())))[:,None]
-    return (np.sin(2*np.pi*k*np.cumsum(f)/sr) / k**rng.uniform(.5, 2)).sum(0)
+    n_partials = min(12, int(.45*sr/f.max()))
+    k = np.arange(1, 1+n_partials)[:,None]
+    phase = 2*np.pi*k*np.cumsum(f)/sr
+    damping = k**rng.uniform(.5, 2)
+    return (np.sin(phase)/damping).sum(0)
 
 # %% ../../nbs/audio/synth.ipynb #1fe80837
 def chirp(
@@ -35,29 +43,39 @@ def chirp(
     up:bool=True,  # rise, or fall?
 )->np.ndarray: # (dur*sr,), any scale
     "Tone that glides over one to two and a half octaves"
-    x = tone(rng, sr, f0*2**(rng.uniform(1, 2.5)*_secs(dur, sr)/dur))
+    octaves = rng.uniform(1, 2.5)*sample_times(dur, sr)/dur
+    x = tone(rng, sr, f0*2**octaves)
     return x if up else x[::-1]
 
 # %% ../../nbs/audio/synth.ipynb #e2fdd29c
 def vibrato(rng, sr:int, f0:float, dur:float)->np.ndarray:
     "Tone whose pitch sways by 0.7 to 2 semitones, 4 to 8 times a second"
-    t,rate,depth = _secs(dur, sr), rng.uniform(4, 8), rng.uniform(.7, 2)
-    return tone(rng, sr, f0*2**(depth/12*np.sin(2*np.pi*rate*t)))
+    t = sample_times(dur, sr)
+    rate,semitones = rng.uniform(4, 8), rng.uniform(.7, 2)
+    octaves = semitones/12*np.sin(2*np.pi*rate*t)
+    return tone(rng, sr, f0*2**octaves)
 
 def tremolo(rng, sr:int, f0:float, dur:float)->np.ndarray:
     "Tone whose level sways by 70 to 95 %, 4 to 8 times a second"
-    t,rate,depth = _secs(dur, sr), rng.uniform(4, 8), rng.uniform(.7, .95)
-    return tone(rng, sr, np.full(len(t), f0)) * (1+depth*np.sin(2*np.pi*rate*t))
+    t = sample_times(dur, sr)
+    rate,depth = rng.uniform(4, 8), rng.uniform(.7, .95)
+    level = 1+depth*np.sin(2*np.pi*rate*t)
+    return tone(rng, sr, np.full(len(t), f0))*level
 
 # %% ../../nbs/audio/synth.ipynb #09326cb4
-_formants = dict(i=np.array([270,2290,3010]), a=np.array([730,1090,2440]))
-_widths   = np.array([80,100,140])
+formants   = dict(i=np.array([270,2290,3010]), a=np.array([730,1090,2440]))
+bandwidths = np.array([80,100,140])
 
-def _resonators(f, sr):
-    "Klatt's resonators at `f` Hz as second-order sections"
-    r,o = np.exp(-np.pi*_widths/sr), np.zeros(3)
-    c1,c2 = 2*r*np.cos(2*np.pi*f/sr), -r**2
-    return np.stack([1-c1-c2, o, o, o+1, -c1, -c2], axis=1)
+def resonators(
+    f:np.ndarray, # frequencies of three formants, Hz
+    sr:int,       # sample rate, Hz
+)->np.ndarray: # second-order sections, (3, 6)
+    "Klatt's resonators in a row"
+    r = np.exp(-np.pi*bandwidths/sr)
+    c1 = 2*r*np.cos(2*np.pi*f/sr)
+    c2 = -r**2
+    zero,one = np.zeros(3), np.ones(3)
+    return np.stack([1-c1-c2, zero, zero, one, -c1, -c2], axis=1)
 
 def vowel(
     rng, sr:int,
@@ -66,18 +84,25 @@ def vowel(
     glide:str='ai',  # from which vowel to which: 'ai' or 'ia'
 )->np.ndarray:
     "Voice that glides between the vowels [ɑ] and [i]"
-    pitch = 10*f0**.5 * 2**(rng.uniform(-.3, .3)*_secs(dur, sr)/dur)
-    x = scipy.signal.lfilter([1,-1], [1,-.9], np.diff(np.floor(np.cumsum(pitch)/sr), prepend=0))
-    a,b = rng.uniform(.95, 1.3)*np.stack([_formants[o] for o in glide])
-    hop,zi,out = sr//100,np.zeros((3,2)),[]
-    for i in range(0, len(x), hop):
-        y,zi = scipy.signal.sosfilt(_resonators(a+(b-a)/(1+np.exp(6-12*i/len(x))), sr), x[i:i+hop], zi=zi)
-        out.append(y)
-    return np.concatenate(out)
+    octaves = rng.uniform(-.3, .3)*sample_times(dur, sr)/dur
+    pitch = 10*f0**.5 * 2**octaves
+    impulses = np.diff(np.floor(np.cumsum(pitch)/sr), prepend=0)         # one a period
+    buzz = scipy.signal.lfilter([1,-1], [1,-.9], impulses)
+    throat = rng.uniform(.95, 1.3)
+    start,end = throat*np.stack([formants[o] for o in glide])
+    hop,state,pieces = sr//100, np.zeros((3,2)), []
+    for i in range(0, len(buzz), hop):
+        now = start + (end-start)/(1+np.exp(6-12*i/len(buzz)))
+        piece,state = scipy.signal.sosfilt(resonators(now, sr), buzz[i:i+hop], zi=state)
+        pieces.append(piece)
+    return np.concatenate(pieces)
 
 # %% ../../nbs/audio/synth.ipynb #d7ef1e8f
-rhythms = dict(even=lambda k,n: k/n, swung=lambda k,n: (k+k%2/3)/n,
-    faster=lambda k,n: (1-5**(-k/n))/.8, slower=lambda k,n: (5**(k/n)-1)/4)
+rhythms = dict(
+    even   = lambda k,n: k/n,
+    swung  = lambda k,n: (k+k%2/3)/n,
+    faster = lambda k,n: (1-5**(-k/n))/.8,
+    slower = lambda k,n: (5**(k/n)-1)/4)
 
 def pulse(
     rng, sr:int,
@@ -86,22 +111,29 @@ def pulse(
     rhythm:str='even',  # key of `rhythms`
 )->np.ndarray:
     "Six to ten clicks a second in a rhythm, at least five"
-    t,n = _secs(dur, sr), max(5, round(dur*rng.uniform(6, 10)))
+    t = sample_times(dur, sr)
+    n = max(5, round(dur*rng.uniform(6, 10)))
+    onsets = rhythms[rhythm](np.arange(n), n)*len(t)
     hits = np.zeros(len(t))
-    hits[(rhythms[rhythm](np.arange(n), n)*len(t)).astype(int)] = rng.uniform(.6, 1, n)
-    click = np.exp(-t/rng.uniform(.004, .015)) * np.sin(2*np.pi*rng.uniform(2, 6)*f0*t)
+    hits[onsets.astype(int)] = rng.uniform(.6, 1, n)
+    decay = np.exp(-t/rng.uniform(.004, .015))
+    click = decay*np.sin(2*np.pi*rng.uniform(2, 6)*f0*t)
     return scipy.signal.fftconvolve(hits, click)[:len(t)]
 
 # %% ../../nbs/audio/synth.ipynb #8134f385
 def hiss(rng, sr:int, f0:float, dur:float)->np.ndarray:
     "Steady noise in one to two octaves from `2*f0` up"
-    band = 2*f0, min(2*f0*2**rng.uniform(1, 2), .45*sr)
-    return scipy.signal.sosfilt(scipy.signal.butter(2, band, 'bandpass', fs=sr, output='sos'), rng.normal(size=int(dur*sr)))
+    low,octaves = 2*f0, rng.uniform(1, 2)
+    high = min(low*2**octaves, .45*sr)
+    bandpass = scipy.signal.butter(2, (low,high), 'bandpass', fs=sr, output='sos')
+    return scipy.signal.sosfilt(bandpass, rng.normal(size=int(dur*sr)))
 
 def bursts(rng, sr:int, f0:float, dur:float)->np.ndarray:
     "The noise of `hiss`, switched on and off every 30 to 120 ms"
-    x,t = hiss(rng, sr, f0, dur), _secs(dur, sr)
-    return x * (np.searchsorted(np.cumsum(rng.uniform(.03, .12, int(dur/.03)+1)), t)%2==0)
+    x = hiss(rng, sr, f0, dur)
+    switches = np.cumsum(rng.uniform(.03, .12, int(dur/.03)+1))
+    on = np.searchsorted(switches, sample_times(dur, sr))%2==0
+    return x*on
 
 # %% ../../nbs/audio/synth.ipynb #88807525
 def pluck(
@@ -109,28 +141,41 @@ def pluck(
     back:bool=False, # backwards?
 )->np.ndarray:
     "Plucked string (Karplus & Strong 1983)"
-    n,x = round(sr/f0-.5),np.zeros(int(dur*sr))
+    n = round(sr/f0-.5)
+    x = np.zeros(int(dur*sr))
     x[:n] = rng.uniform(-1, 1, n)
     x[:n] -= x[:n].mean()
     loss = 10**(-3/(f0*dur*rng.uniform(.7, 1.5)))
-    y = scipy.signal.lfilter([1], np.r_[1, np.zeros(n-1), -loss/2, -loss/2], x)
+    loop = np.r_[1, np.zeros(n-1), -loss/2, -loss/2]
+    y = scipy.signal.lfilter([1], loop, x)
     return y[::-1] if back else y
 
 # %% ../../nbs/audio/synth.ipynb #d42d4db9
-def _fm(t, sr, f0, ratio, index, env):
-    "Chowning's FM; modulation up to `index` follows the envelope `env`"
+def fm_tone(
+    t:np.ndarray,  # times of the samples, seconds
+    sr:int,
+    f0:float,      # carrier, Hz
+    ratio:float,   # modulator over carrier
+    index:float,   # of the modulation, as far as the bandwidth allows
+    env:np.ndarray # envelope of level and of modulation, 0…1
+)->np.ndarray:
+    "Frequency modulation (Chowning 1973)"
     index = min(index, (sr/2/f0-1)/ratio-1)
-    return env*np.sin(2*np.pi*f0*t + index*env*np.sin(2*np.pi*ratio*f0*t))
+    modulation = index*env*np.sin(2*np.pi*ratio*f0*t)
+    return env*np.sin(2*np.pi*f0*t + modulation)
 
 def bell(rng, sr:int, f0:float, dur:float)->np.ndarray:
     "Bell by frequency modulation (Chowning 1973)"
-    t = _secs(dur, sr)
-    return _fm(t, sr, f0, 1.4, rng.uniform(3, 8), np.exp(-t/dur/rng.uniform(.12, .3)))
+    t,index = sample_times(dur, sr), rng.uniform(3, 8)
+    decay = np.exp(-t/dur/rng.uniform(.12, .3))
+    return fm_tone(t, sr, f0, 1.4, index, decay)
 
 def brass(rng, sr:int, f0:float, dur:float)->np.ndarray:
     "Brass by frequency modulation (Chowning 1973)"
-    t = _secs(dur, sr)
-    return _fm(t, sr, f0, 1., rng.uniform(3, 6), np.minimum(1, t/rng.uniform(.05, .15))*np.minimum(1, (dur-t)/.1))
+    t,index = sample_times(dur, sr), rng.uniform(3, 6)
+    attack = np.minimum(1, t/rng.uniform(.05, .15))
+    release = np.minimum(1, (dur-t)/.1)
+    return fm_tone(t, sr, f0, 1., index, attack*release)
 
 # %% ../../nbs/audio/synth.ipynb #0c685073
 def drum(
@@ -138,15 +183,22 @@ def drum(
     fall:bool=True, # pitch from `3*f0` down to `f0` like a drum's, or up like a drop's?
 )->np.ndarray: # (.4*dur*sr,)
     "Struck drum, or a drop of water; shorter than the others"
-    t = _secs(.4*dur, sr)
-    s = np.exp(-t/rng.uniform(.02, .06))
-    f = f0*(1+2*s) if fall else f0*(3-2*s)
-    return np.exp(-12*t/dur) * np.sin(2*np.pi*np.cumsum(f)/sr)
+    t = sample_times(.4*dur, sr)
+    tension = np.exp(-t/rng.uniform(.02, .06))
+    f = f0*(1+2*tension) if fall else f0*(3-2*tension)
+    phase = 2*np.pi*np.cumsum(f)/sr
+    return np.exp(-12*t/dur)*np.sin(phase)
 
 # %% ../../nbs/audio/synth.ipynb #c01e63a6
-sound_classes = dict(chirp_up=chirp, chirp_down=partial(chirp, up=False), vowel_ai=vowel, vowel_ia=partial(vowel, glide='ia'),
-    vibrato=vibrato, tremolo=tremolo, **{f'pulse_{o}': partial(pulse, rhythm=o) for o in rhythms}, hiss=hiss, bursts=bursts,
-    pluck=pluck, swell=partial(pluck, back=True), bell=bell, brass=brass, drum=drum, drop=partial(drum, fall=False))
+sound_classes = dict(
+    chirp_up=chirp, chirp_down=partial(chirp, up=False),
+    vowel_ai=vowel, vowel_ia=partial(vowel, glide='ia'),
+    vibrato=vibrato, tremolo=tremolo,
+    **{f'pulse_{o}': partial(pulse, rhythm=o) for o in rhythms},
+    hiss=hiss, bursts=bursts,
+    pluck=pluck, swell=partial(pluck, back=True),
+    bell=bell, brass=brass,
+    drum=drum, drop=partial(drum, fall=False))
 
 # %% ../../nbs/audio/synth.ipynb #bce35111
 def lay_out(
@@ -156,10 +208,12 @@ def lay_out(
 )->np.ndarray: # (n,)
     "Repeat `x` in `n` samples with a pause of 0.1 to 0.5 s, after a silence of up to 0.5 s"
     ramp = np.minimum(1, np.arange(1, 1+len(x))/(.004*sr))
-    gap,on = int(sr*rng.uniform(.1, .5)), rng.integers(1+min(n-len(x), sr//2))
-    reps = 1+(n-on-len(x))//(len(x)+gap)
-    y = np.tile(np.pad(x*ramp*ramp[::-1], (0,gap)), reps)[:n-on]
-    return np.pad(y, (on, n-on-len(y)))
+    faded = x*ramp*ramp[::-1]
+    pause = int(sr*rng.uniform(.1, .5))
+    start = rng.integers(1+min(n-len(x), sr//2))
+    repeats = 1+(n-start-len(x))//(len(x)+pause)
+    y = np.tile(np.pad(faded, (0,pause)), repeats)[:n-start]
+    return np.pad(y, (start, n-start-len(y)))
 
 # %% ../../nbs/audio/synth.ipynb #a71e03c7
 def in_room(
@@ -170,12 +224,15 @@ def in_room(
     level:float,  # highest peak, dB re full scale, at most 0
 )->np.ndarray: # (samples,), float32 in [-1,1]
     "Put a clip in a room, over a background, at a level (room: Moorer 1979)"
-    t = _secs(rt60, sr)
-    echo = rng.normal(size=len(t)) * np.exp(-np.log(1000)*t/rt60)
-    echo *= 10**(rng.uniform(-20, 3)/20) / np.linalg.norm(echo)
-    echo[0] = 1
+    t = sample_times(rt60, sr)
+    decay = np.exp(-np.log(1000)*t/rt60)
+    echo = rng.normal(size=len(t))*decay
+    strength = 10**(rng.uniform(-20, 3)/20)
+    echo *= strength/np.linalg.norm(echo)
+    echo[0] = 1                                                          # the direct sound
     x = scipy.signal.fftconvolve(x, echo)[:len(x)]
-    noise = scipy.signal.lfilter([1], [1,-rng.uniform(0, .95)], rng.normal(size=len(x)))
+    brown = rng.uniform(0, .95)                                          # 0: white noise, 1: brown
+    noise = scipy.signal.lfilter([1], [1,-brown], rng.normal(size=len(x)))
     x += noise * 10**(-snr/20) * x.std()/noise.std()
     return (x * 10**(level/20)/abs(x).max()).astype(np.float32)
 
@@ -188,55 +245,65 @@ def synth_sound(
 )->tuple: # (samples,) float32 in [-1,1], and a dict of what was drawn: `f0` Hz, `dur` s, `rt60` s, `snr` dB, `level` dB
     "Synthesise clip `i` of a class"
     rng = np.random.default_rng([seed, crc32(label.encode()), i])
-    u = lambda a,b: round(rng.uniform(a, b), 4)
-    p = dict(f0=round(110*2**u(0, 3), 2), dur=u(1, 4), rt60=round(.1*2**u(0, 3), 4), snr=u(5, 40), level=u(-40, -1))
-    x = sound_classes[label](rng, sr, p['f0'], u(.5, min(1.2, .9*p['dur'])))
-    x = lay_out(rng, sr, x, int(p['dur']*sr))
-    return in_room(rng, sr, x, *(p[o] for o in ('rt60','snr','level'))), p
+    def draw(low, high): return round(rng.uniform(low, high), 4)
+    f0 = round(110*2**draw(0, 3), 2)
+    dur = draw(1, 4)
+    rt60 = round(.1*2**draw(0, 3), 4)
+    snr,level = draw(5, 40), draw(-40, -1)
+    one_sound = sound_classes[label](rng, sr, f0, draw(.5, min(1.2, .9*dur)))
+    clip = lay_out(rng, sr, one_sound, int(dur*sr))
+    return in_room(rng, sr, clip, rt60, snr, level), dict(f0=f0, dur=dur, rt60=rt60, snr=snr, level=level)
 
 # %% ../../nbs/audio/synth.ipynb #7ff0b143
-_cols = 'path label seed f0 dur rt60 snr level'.split()
+index_columns = 'path label seed f0 dur rt60 snr level'.split()
 
-def _which(path):
-    "The set at `path`: clips by class, and seed; None if there is none"
+def find_set(
+    path, # a folder
+)->tuple: # (clips by class, seed); None if the folder holds no set
+    "What set of sounds is in a folder"
     with suppress(OSError, ValueError, LookupError):
         df = pd.read_csv(path/'labels.csv')
-        if list(df)==_cols: return df.label.value_counts().to_dict(), df.seed[0]
+        if list(df)==index_columns: return df.label.value_counts().to_dict(), df.seed[0]
 
-def _write_set(path, n, seed):
-    "Write `n` clips of each class and their index to the new folder `path`"
-    for o in sound_classes: (path/o).mkdir(parents=True)
+def write_set(
+    path,  # a new folder
+    n,     # clips of each class
+    seed,
+):
+    "Write the clips of a set and then their index"
+    for label in sound_classes: (path/label).mkdir(parents=True)
     rows = []
     for label,i in progress_bar(list(itertools.product(sound_classes, range(n))), leave=False):
-        x,p = synth_sound(label, i, seed)
-        f = f'{label}/{label}_{i:03d}.flac'
-        sf.write(path/f, x, 16000, subtype='PCM_16')
-        rows.append(dict(path=f, label=label, seed=seed, **p))
-    pd.DataFrame(rows, columns=_cols).to_csv(path/'labels.csv', index=False)
+        x,drawn = synth_sound(label, i, seed)
+        name = f'{label}/{label}_{i:03d}.flac'
+        sf.write(path/name, x, 16000, subtype='PCM_16')
+        rows.append(dict(path=name, label=label, seed=seed, **drawn))
+    pd.DataFrame(rows, columns=index_columns).to_csv(path/'labels.csv', index=False)
 
 # %% ../../nbs/audio/synth.ipynb #d05b1cf9
 def synth_sounds(
     n:int=50,         # clips per class, 1 or more
     seed:int=42,      # of the set, 0 or more
-    path=None,        # the set's folder; default: synth_sounds/n{n}_seed{seed} in fastai's data folder (see FASTAI_HOME)
+    path=None,        # folder of the set; default: synth_sounds/n{n}_seed{seed} in fastai's data folder (FASTAI_HOME)
     force:bool=False, # make it again, also over another set?
 )->Path: # the folder: <class>/<class>_000.flac … (16 kHz, mono, 16 bit) and labels.csv
     "Folder of a labelled set of synthesised sounds, made on the first call; FileExistsError if something else is there"
     if n<1: raise ValueError(f'synth_sounds: n={n}, but a set needs at least one clip per class')
     path = Path(path or fastai_path('data')/'synth_sounds'/f'n{n}_seed{seed}')
-    want,found = ({o:n for o in sound_classes}, seed), _which(path)
+    want = {label:n for label in sound_classes}, seed
+    found = find_set(path)
     if found==want and not force: return path
-    with suppress(OSError): path.rmdir() # succeeds on an empty folder only
+    with suppress(OSError): path.rmdir()                                 # only if it is empty
     if path.exists() and not (found and force):
-        what = 'another set: replace it with force=True, or' if found else 'something that is no set:'
+        what = 'another set: replace it with force=True, or' if found else 'something that is not a set of sounds:'
         raise FileExistsError(f'{path}: holds {what} pass another path')
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix='.synth_sounds', dir=path.parent) as tmp:
         new,old = Path(tmp)/'new', Path(tmp)/'old'
-        _write_set(new, n, seed)
+        write_set(new, n, seed)
         if force:
             with suppress(FileNotFoundError): path.rename(old)
         try: new.rename(path)
         except OSError:
-            if _which(path)!=want: raise # unless another process was first
+            if find_set(path)!=want: raise                               # unless another process was first
     return path

@@ -8,6 +8,7 @@ __all__ = ['Views', 'slicer_views']
 # %% ../../nbs/augment/views.ipynb #1b91e2ed
 from ..audio.spectrogram import *
 from .mix import *
+from .crop import *
 from .perturb import *
 from fastai.basics import *
 
@@ -24,24 +25,28 @@ class Views(Module):
         trace:list=None,  # gets (transform, what it drew) for each of `tfms`, the clips of view 1 first
     )->tuple: # two tensors (B, 1, n_mels, frames)
         x = x.as_subclass(Tensor).float()
-        v = clean = torch.cat([x[:,:1], x[:,-1:]])
+        views = clean = torch.cat([x[:,:1], x[:,-1:]])
         with torch.autocast(x.device.type, enabled=False):
-            for t in self.tfms: v = self._one(t, v, clean, trace)
-        return v.chunk(2)
+            for tfm in self.tfms: views = self._apply_one(tfm, views, clean, trace)
+        return views.chunk(2)
 
-    def _one(self, t, v, clean, trace):
-        if not isinstance(t, ViewTfm): drawn,res = {},t(v, clean)
-        else: drawn = t.draw(v, clean); res = t.encodes(v, **drawn)
-        if trace is not None: trace.append((t, drawn))
+    def _apply_one(self, tfm, views, clean, trace):
+        "Apply one transform, and note in `trace` what it drew"
+        if not isinstance(tfm, ViewTfm): drawn,res = {},tfm(views, clean)
+        else:
+            drawn = tfm.draw(views, clean)
+            res = tfm.encodes(views, **drawn)
+        if trace is not None: trace.append((tfm, drawn))
         return res
 
     @property
-    def kmix(self): return first(o for o in self.tfms if isinstance(o, KMix))
+    def kmix(self): return first(tfm for tfm in self.tfms if isinstance(tfm, KMix))
     @property
-    def banks(self): return L(o.bank for o in self.tfms if isinstance(o, BankMix)).unique()
+    def banks(self): return L(tfm.bank for tfm in self.tfms if isinstance(tfm, BankMix)).unique()
     def push(self, x):
         "Put the clean clips of a batch into the bank(s)"
-        for b in self.banks: b.push(x)
+        for bank in self.banks: bank.push(x)
+
     def fit(self,
         specs:Tensor,  # log-mels of a sample of the training set (n, 1, n_mels, frames)
         seed:int=42,   # of k-means
@@ -71,11 +76,13 @@ def slicer_views(
     if not 0<=ratio<=1: raise ValueError(f'ratio={ratio}: a share, 0 to 1')
     for k,v in dict(kmix_clusters=kmix_clusters, bank_size=bank_size, top_k=top_k).items():
         if v is not None and v<1: raise ValueError(f'{k}={v}: must be at least 1')
-    bank = dict(norm=norm if mix_domain=='normalized' else None, bank=SpecBank(bank_size))
-    make = dict(mixup=lambda: BankMix(ratio, **bank), kmix=lambda: KMix(ratio, kmix_clusters, top_k=top_k, n_mels=n_mels, **bank),
-                crop=lambda: RandomResizeCrop(freq=crop_freq, time=crop_time, norm=norm), mask=lambda: SpecMask(norm=norm),
+    mixing = dict(norm=norm if mix_domain=='normalized' else None, bank=SpecBank(bank_size))
+    make = dict(mixup=lambda: BankMix(ratio, **mixing),
+                kmix=lambda: KMix(ratio, kmix_clusters, top_k=top_k, n_mels=n_mels, **mixing),
+                crop=lambda: RandomResizeCrop(freq=crop_freq, time=crop_time, norm=norm),
+                mask=lambda: SpecMask(norm=norm),
                 eq=lambda: RandomEQ(eq_db), ramp=GainRamp, noise=NoiseFloor)
     tfms = L(tfms.split() if isinstance(tfms, str) else tfms)
-    for t in tfms:
-        if not isinstance(t, nn.Module) and t not in make: raise ValueError(f'tfms: {t!r} is none of {", ".join(make)}, and no nn.Module')
+    unknown = first(t for t in tfms if not isinstance(t, nn.Module) and t not in make)
+    if unknown: raise ValueError(f'tfms: {unknown!r} is neither an nn.Module nor one of {", ".join(make)}')
     return Views([t if isinstance(t, nn.Module) else make[t]() for t in tfms])

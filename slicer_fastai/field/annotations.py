@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['column_names', 'annotation_endings', 'clock', 'Events', 'plain_name', 'find_columns', 'decode_text',
            'guess_separator', 'read_cells', 'parse_seconds', 'time_column', 'recording_of', 'Recordings', 'is_audacity',
-           'read_audacity', 'read_crowsetta', 'keep_one_view', 'events_of_table', 'guarded', 'unguarded', 'read_one',
-           'check_times', 'read_annotations', 'exact', 'raven_table', 'write_table', 'each_recording', 'tiers',
-           'tier_text', 'recording_seconds']
+           'read_audacity', 'read_crowsetta', 'keep_one_view', 'events_of_table', 'read_one', 'check_times',
+           'read_annotations', 'exact', 'raven_table', 'write_table', 'each_recording', 'tiers', 'tier_text',
+           'recording_seconds']
 
 # %% ../../nbs/field/annotations.ipynb #7958be36
 from ..core.files import *
+from ..core.untrusted import *
 from ..audio.clip import *
 from fastai.basics import *
 import csv, io
@@ -241,19 +242,6 @@ def events_of_table(
     taken = {found[o] for o in found}
     others = {o:table[o].to_numpy() for o in table.columns if o not in taken and o not in res}
     return pd.DataFrame({**res, **others}),found
-
-# %% ../../nbs/field/annotations.ipynb #d4badfef
-def guarded(
-    cell, # of a table for people
-):
-    "Text that a spreadsheet would run as a formula, with an apostrophe in front"
-    return f"'{cell}" if isinstance(cell, str) and re.match(r"'*[=+\-@\t\r]", cell) else cell
-
-def unguarded(
-    cell, # as `guarded` gives it
-):
-    "The cell as it was before `guarded`"
-    return cell[1:] if isinstance(cell, str) and re.match(r"'+[=+\-@\t\r]", cell) else cell
 
 # %% ../../nbs/field/annotations.ipynb #23826386
 def read_one(

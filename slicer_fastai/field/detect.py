@@ -8,6 +8,7 @@ __all__ = ['windows_of', 'background_windows', 'labelled_windows', 'fit_logistic
 
 # %% ../../nbs/field/detect.ipynb #c9b68576
 from ..core.files import *
+from ..core.untrusted import *
 from ..audio.clip import *
 from ..models.encoder import *
 from ..use.embed import *
@@ -307,7 +308,7 @@ def load(cls:Detector,
     if not fn.exists(): raise FileNotFoundError(f'{path} holds no detector.json: give a folder written by Detector.save')
     encoder = AudioEncoder.from_pretrained(path)
     try:
-        own = json.loads(fn.read_text())
+        own = read_json(fn, 'labels thresholds weights bias'.split())
         weights,bias = np.array(own['weights'], float).T,np.array(own['bias'], float)
         thresholds = {str(k):float(v) for k,v in own['thresholds'].items()}
         labels = [str(o) for o in own['labels']]

@@ -24,7 +24,8 @@ def dataset_files(ds)->list:
     items = getattr(ds, 'items', None)
     if not isinstance(items, (list,L,np.ndarray)): return []
     files = [item[0] if isinstance(item, tuple) else item for item in items]
-    return files if all(isinstance(f, (str,os.PathLike)) for f in files) else []
+    are_files = all(isinstance(f, (str,os.PathLike)) for f in files)
+    return files if are_files else []
 
 def readable_files(files)->L:
     "The files that can be read; ValueError if there are none"
@@ -41,7 +42,9 @@ def sample_files(
 )->L:
     "Up to `n` readable audio files of the training and validation sets"
     files = L(dataset_files(dls.train_ds)+dataset_files(dls.valid_ds))
-    if len(files)>n: files = files[np.random.default_rng(seed).permutation(len(files))[:n].tolist()]
+    if len(files)>n:
+        order = np.random.default_rng(seed).permutation(len(files))
+        files = files[order[:n].tolist()]
     return readable_files(files)
 
 # %% ../../nbs/interpret/clips.ipynb #a2f27515
@@ -58,9 +61,10 @@ def labels_of(
     files,  # audio files
 )->np.ndarray: # (n,) of str
     "A label for each file; ValueError if their numbers differ"
-    if labels is None: labels = lambda f: Path(f).parent.name
-    if callable(labels): labels = [labels(f) for f in files]
-    if len(labels)!=len(files): raise ValueError(f'{len(files)} files but {len(labels)} labels: give one label each')
+    if labels is None: labels = [Path(f).parent.name for f in files]
+    elif callable(labels): labels = [labels(f) for f in files]
+    if len(labels)!=len(files):
+        raise ValueError(f'{len(files)} files but {len(labels)} labels: give one label each')
     return np.array([str(label) for label in labels])
 
 # %% ../../nbs/interpret/clips.ipynb #28d66ea0
@@ -88,9 +92,10 @@ def show_files(
     **kwargs  # to `AudioSpectrogram.show`
 ):
     "Draw the middle window of each file"
-    for ax in axs[len(files):]: ax.axis('off')
     specs = front.specs(files)
-    for i,(title,ax) in enumerate(zip(titles, axs)): show_spec(specs[i], ax, title, **kwargs)
+    for i,title in enumerate(titles):
+        show_spec(specs[i], axs[i], title, **kwargs)
+    for ax in axs[len(files):]: ax.axis('off')
 
 def play_below(
     hear,   # show players? None: in a notebook
@@ -107,7 +112,9 @@ def play_below(
 def dataset_reader(ds):
     "The `ReadAudio` of a data set, which knows the files that were skipped; None if there is none"
     if hasattr(ds, 'read'): return ds.read
-    return first(f for tl in getattr(ds, 'tls', []) for f in tl.tfms.fs if isinstance(f, ReadAudio))
+    for tl in getattr(ds, 'tls', []):
+        for tfm in tl.tfms.fs:
+            if isinstance(tfm, ReadAudio): return tfm
 
 def batch_files(
     dl,    # a loader of clips
@@ -119,7 +126,8 @@ def batch_files(
     order = getattr(dl, '_DataLoader__idxs', None)
     reader = dataset_reader(dl.dataset)
     if not files or order is None or reader is None or len(reader.bad): return []
-    idxs = order[i*dl.bs:(i+1)*dl.bs]
+    start = i*dl.bs
+    idxs = order[start:start+dl.bs]
     return [files[j] for j in idxs] if len(idxs)==n else []
 
 # %% ../../nbs/interpret/clips.ipynb #da3eeb27
@@ -127,7 +135,9 @@ class RememberFiles(Callback):
     "Remember which file each clip of the bank came from, for `show_views`; in memory only"
     order,_stateattrs = SLICER.order+1,('known','ds','files')
     def __init__(self): self._init_state()
-    def _init_state(self): self.known,self.ds,self.files = {},None,[]
+    def _init_state(self):
+        self.known = {}
+        self.ds,self.files = None,[]
 
     @property
     def bank(self): return first(get_model(self.learn.model).views.banks)
@@ -136,22 +146,27 @@ class RememberFiles(Callback):
         self.ds = self.dls.train.dataset
         self.files = dataset_files(self.ds)
 
-    def before_train(self): self.count = 0 if self.bank is None else int(self.bank.count)
+    def before_train(self):
+        if self.bank is not None: self.count = int(self.bank.count)
 
     def after_batch(self):
         bank = self.bank
         if not self.training or bank is None or self.dl.dataset is not self.ds: return
         pushed = range(self.count, int(bank.count))
         self.count = pushed.stop
-        files = batch_files(self.dl, self.files, self.iter, len(self.xb[0]))[-bank.size:]
+        files = batch_files(self.dl, self.files, self.iter, len(self.xb[0]))
+        files = files[-bank.size:]
         if len(files)!=len(pushed): return                 # unknown, or an earlier callback cancelled the batch
         places = [i%bank.size for i in pushed]
-        self.known.update(zip(places, zip(files, bank.feats[places].clone())))
+        feats = bank.feats[places].clone()
+        self.known.update(zip(places, zip(files, feats)))
 
     def file(self,
         i:int, # place in the bank
     ): # the file, or None if unknown
         "The file that a clip of the bank came from"
-        if int(i) not in self.known: return None
-        file,feats = self.known[int(i)]
-        return file if torch.equal(feats.to(self.bank.feats), self.bank.feats[int(i)]) else None
+        i,bank = int(i),self.bank
+        if i not in self.known: return None
+        file,feats = self.known[i]
+        unchanged = torch.equal(feats.to(bank.feats), bank.feats[i])
+        return file if unchanged else None

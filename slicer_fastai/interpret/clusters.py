@@ -37,9 +37,10 @@ def largest_clusters(
     "The most used clusters and their clips"
     own = probs.argmax(1)
     sizes = own.bincount(minlength=probs.shape[1])
-    largest = sizes.argsort(descending=True, stable=True)[:min(n, int((sizes>0).sum()))]
+    largest = sizes.argsort(descending=True, stable=True)
+    used = largest[sizes[largest]>0]
     res = []
-    for cluster in largest.tolist():
+    for cluster in used[:n].tolist():
         members = (own==cluster).nonzero().flatten()
         clearest = probs[members,cluster].topk(min(k, len(members))).indices
         res.append((cluster, members.tolist(), members[clearest].tolist()))
@@ -49,9 +50,10 @@ def largest_clusters(
 def _cluster_row(cluster, members, files, labels=None):
     "A row of the table of `plot_clusters`"
     row = dict(cluster=cluster, clips=len(members), files=[str(f) for f in files])
-    if labels is None: return row
-    label,count = Counter(labels[members].tolist()).most_common(1)[0]
-    return dict(**row, label=label, purity=round(count/len(members), 3))
+    if labels is not None:
+        label,count = Counter(labels[members].tolist()).most_common(1)[0]
+        row.update(label=label, purity=round(count/len(members), 3))
+    return row
 
 @patch
 @torch.no_grad()
@@ -96,15 +98,17 @@ def show_results(self:SlicerLearner,
     files = readable_files(dataset_files(self.dls[ds_idx].dataset)[:max_clips])
     emb = self.embed(files)
     sim = similarity(emb, emb)
-    np.fill_diagonal(sim, 2)                                            # a clip comes first in its own row
-    nearest = (-sim[:max_n]).argsort(1, kind='stable')[:,:k+1].tolist()
-    axs = picture_grid(len(nearest), len(nearest[0]), figsize)
+    np.fill_diagonal(sim, -2)                                           # no clip is its own neighbour
+    k,max_n = min(k, len(files)-1),min(max_n, len(files))
+    axs = picture_grid(max_n, k+1, figsize)
     rows = []
-    for (i,*others),row_axs in zip(nearest, axs):
-        sims = [round(float(sim[i,j]), 3) for j in others]
-        titles = [f'{short_name(files[j], 18)} ({s:.2f})' for j,s in zip(others, sims)]
-        show_files(files[[i,*others]], [short_name(files[i], 18), *titles], row_axs, self.encoder.front, **kwargs)
-        rows.append(dict(file=str(files[i]), neighbours=[str(files[j]) for j in others], similarity=sims))
+    for file,own_sim,row_axs in zip(files, sim, axs):
+        nearest = (-own_sim).argsort(kind='stable')[:k].tolist()
+        sims = own_sim[nearest].round(3).tolist()
+        others = files[nearest]
+        titles = [f'{short_name(f, 18)} ({s:.2f})' for f,s in zip(others, sims)]
+        show_files([file, *others], [short_name(file, 18), *titles], row_axs, self.encoder.front, **kwargs)
+        rows.append(dict(file=str(file), neighbours=[str(f) for f in others], similarity=sims))
     return pd.DataFrame(rows)
 
 # %% ../../nbs/interpret/clusters.ipynb #0ae14683
@@ -124,11 +128,14 @@ def neighbours(self:SlicerLearner,
     files = sample_files(self.dls, max_clips) if files is None else L(files)
     if emb is None: emb = self.embed(files)
     sim = similarity(self.embed([file]), emb)[0]
-    nearest = [i for i in (-sim).argsort(kind='stable').tolist() if Path(files[i])!=Path(file)][:k]
+    order = (-sim).argsort(kind='stable').tolist()
+    nearest = [i for i in order if Path(files[i])!=Path(file)][:k]
     shown = [file, *files[nearest]]
-    sims = [1., *(round(float(sim[i]), 3) for i in nearest)]
-    axs = picture_grid(math.ceil(len(shown)/ncols), min(ncols, len(shown)), figsize)
+    sims = [1., *sim[nearest].round(3).tolist()]
+    ncols = min(ncols, len(shown))
+    axs = picture_grid(math.ceil(len(shown)/ncols), ncols, figsize)
     titles = [f'{short_name(f, 20)} ({s:.2f})' for f,s in zip(shown, sims)]
     show_files(shown, titles, axs.ravel(), self.encoder.front, **kwargs)
-    play_below(hear, shown, [f'{s:.2f} {short_name(f, 18)}' for f,s in zip(shown, sims)], self.encoder.front)
+    labels = [f'{s:.2f} {short_name(f, 18)}' for f,s in zip(shown, sims)]
+    play_below(hear, shown, labels, self.encoder.front)
     return pd.DataFrame(dict(file=[str(f) for f in shown], similarity=sims))

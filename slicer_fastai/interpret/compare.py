@@ -9,7 +9,7 @@ __all__ = ['compare']
 from ..core.files import *
 from ..train.probes import binomial_se
 from .clips import short_name
-from .curves import add_legends, gain_rows, gains_head, no_labels, plot_probe, small_axes
+from .curves import add_legends, gain_table, no_labels, plot_probe, small_axes
 from .pages import drawn_figures, render
 from .report import ReportData, announce, default_title, run_record
 from fastai.basics import *
@@ -32,44 +32,64 @@ def probe_differences(names, runs)->list: # of sentences
     "For each probe that the first run shares with another: can the two be told apart?"
     sentences = []
     for name,run in zip(names[1:], runs[1:]):
-        for a,b in itertools.product(runs[0]['gains'], run['gains']):
-            if a['probe']!=b['probe']: continue
-            diff = b['trained']-a['trained']
-            se = math.hypot(binomial_se(a['trained'], a['n']), binomial_se(b['trained'], b['n']))
-            verdict = 'cannot be told apart' if abs(diff)<=2*se else f'{name if diff>0 else names[0]} is better'
-            sentence = f'{a["probe"]}: {name} {100*diff:+.1f} ± {100*se:.1f} points against {names[0]}: {verdict}'
-            if a['n']!=b['n']: sentence += f' (measured on different clips: {a["n"]} and {b["n"]})'
-            sentences.append(sentence)
+        for first,other in itertools.product(runs[0]['gains'], run['gains']):
+            if first['probe']==other['probe']: sentences.append(difference_sentence(names[0], name, first, other))
     return sentences
+
+def difference_sentence(first_name, other_name, first, other)->str:
+    "Which of two runs is better by the same probe, if they can be told apart"
+    diff = other['trained']-first['trained']
+    se = math.hypot(*[binomial_se(gain['trained'], gain['n']) for gain in (first,other)])
+    better = other_name if diff>0 else first_name
+    verdict = f'{better} is better' if abs(diff)>2*se else 'cannot be told apart'
+    points = f'{100*diff:+.1f} ± {100*se:.1f} points'
+    sentence = f'{first["probe"]}: {other_name} {points} against {first_name}: {verdict}'
+    if first['n']!=other['n']: sentence += f' (measured on different clips: {first["n"]} and {other["n"]})'
+    return sentence
 
 # %% ../../nbs/interpret/compare.ipynb #0ab9cf34
 def plot_runs(names, runs):
     "Plot nats below chance, and the first probe of each run, over the epochs"
-    axs = small_axes(2 if any(run['gains'] for run in runs) else 1, (4.6,2.8))
-    colours,styles = ('#0072b2','#d55e00','#009e73','#595959','#cc79a7'),('-','--','-.',':')
-    for name,run,colour,ls in zip(names, runs, itertools.cycle(colours), itertools.cycle(styles)):
-        rows = [row for row in run['log'] if row.get('instance_loss') is not None]
-        below = [row['chance']-row['instance_loss'] for row in rows]
-        axs[0].plot([row['epoch'] for row in rows], below, ls, c=colour, marker='o', ms=3, label=name)
-        if not run['gains']: continue
-        probe = run['gains'][0]['probe']
-        plot_probe(axs[1], run['log'], probe, f'{name}: {probe}', colour, ls)
+    has_probes = any(run['gains'] for run in runs)
+    axs = small_axes(2 if has_probes else 1, (4.6,2.8))
+    colours = itertools.cycle(['#0072b2','#d55e00','#009e73','#595959','#cc79a7'])
+    styles = itertools.cycle(['-','--','-.',':'])
+    for name,run,colour,ls in zip(names, runs, colours, styles):
+        log = pd.DataFrame(run['log'], columns=['epoch','chance','instance_loss'], dtype=float)
+        axs[0].plot(log.epoch, log.chance-log.instance_loss, ls, c=colour, marker='o', ms=3, label=name)
+        for gain in run['gains'][:1]:
+            label = f'{name}: {gain["probe"]}'
+            plot_probe(axs[1], run['log'], gain['probe'], label, colour, ls)
     axs[0].axhline(0, c='.7', lw=1)
     axs[0].set(title='instance loss below chance', xlabel='epoch', ylabel='nats')
     add_legends(axs)
 
 def side_by_side(dicts)->tuple: # rows of several values, rows of one
     "The rows of several dicts: those that differ, and those that do not"
-    keys = list(dict.fromkeys(k for d in dicts for k in d))
-    rows = {k:[str(d.get(k, '–')) for d in dicts] for k in keys}
-    differing = [[k, *values] for k,values in rows.items() if len(set(values))>1]
-    return differing,[[k, values[0]] for k,values in rows.items() if len(set(values))==1]
+    keys = dict.fromkeys(itertools.chain(*dicts))
+    differing,same = [],[]
+    for key in keys:
+        values = [str(d.get(key, '–')) for d in dicts]
+        if len(set(values))>1: differing.append([key, *values])
+        else: same.append([key, values[0]])
+    return differing,same
+
+def all_gains(names, runs)->pd.DataFrame:
+    "What each probe of each run gained"
+    labels,gains = [],[]
+    for name,run in zip(names, runs):
+        for gain in run['gains']:
+            labels.append(f'{name}: {gain["probe"]}')
+            gains.append(SimpleNamespace(**gain))
+    return gain_table(gains, labels)
 
 def run_names(names, runs)->list:
     "A name for each run, numbered where two are alike; ValueError if their numbers differ"
-    names = [str(o) for o in ifnone(names, [run['title'] for run in runs])]
+    if names is None: names = [run['title'] for run in runs]
     if len(names)!=len(runs): raise ValueError(f'compare: {len(names)} names for {len(runs)} runs')
-    return names if len(set(names))==len(names) else [f'{i}. {name}' for i,name in enumerate(names, 1)]
+    names = [str(name) for name in names]
+    if len(set(names))==len(names): return names
+    return [f'{i}. {name}' for i,name in enumerate(names, 1)]
 
 # %% ../../nbs/interpret/compare.ipynb #6d0f1a06
 def compare(
@@ -84,9 +104,14 @@ def compare(
     legend = [f'{i}. {short_name(name, 30)}' if len(name)>30 else name for i,name in enumerate(names, 1)]
     curves,_ = drawn_figures(lambda: plot_runs(legend, records))
     differing,same = side_by_side([{**record['settings'], **record['last']} for record in records])
-    gains = [(f'{name}: {gain["probe"]}', SimpleNamespace(**gain)) for name,record in zip(names, records) for gain in record['gains']]
-    page = render('compare.html', title=f'{len(runs)} runs side by side', names=names, curves=curves,
-        differences=probe_differences(names, records), healths=[(name, o['health']) for name,o in zip(names, records)],
-        differing=differing, same=same, gains_head=gains_head, no_labels=no_labels,
-        gains=gain_rows([gain for _,gain in gains], [name for name,_ in gains]))
+    page = render('compare.html',
+        title=f'{len(runs)} runs side by side',
+        names=names,
+        differences=probe_differences(names, records),
+        healths=[(name, record['health']) for name,record in zip(names, records)],
+        curves=curves,
+        differing=differing,
+        same=same,
+        gains=all_gains(names, records),
+        no_labels=no_labels)
     return announce(write_whole(fn, page))

@@ -21,10 +21,12 @@ def epoch_table(
     names = [name for name in getattr(recorder, 'metric_names', [])[1:] if name!='time']
     values = enumerate(getattr(recorder, 'values', []), 1)
     rows = {epoch:list(row) for epoch,row in values if len(row)==len(names)}            # those of skipped epochs are shorter
-    if rows: return pd.DataFrame.from_dict(rows, orient='index', columns=names).astype(float).rename_axis('epoch')
-    log = [row for row in getattr(learn, 'health_log', None) or [] if row['epoch']>0]
-    df = pd.DataFrame(log).rename(columns=dict(instance='instance_loss', cluster='cluster_loss'))
-    return df.set_index('epoch') if log else df
+    if rows:
+        df = pd.DataFrame.from_dict(rows, orient='index', columns=names)
+        return df.astype(float).rename_axis('epoch')
+    log = getattr(learn, 'health_log', None) or []
+    log = [row for row in log if row['epoch']>0]
+    return pd.DataFrame(log).set_index('epoch') if log else pd.DataFrame()
 
 def whole_epochs(ax):
     "Whole numbers on the axis of epochs"
@@ -56,7 +58,8 @@ def wilson_interval(
     n:int,   # clips it was measured on
 )->tuple: # lower and upper end, 95 %
     "Wilson's interval of an accuracy"
-    ci = binomtest(round(p*n), n).proportion_ci(method='wilson')
+    correct = round(p*n)
+    ci = binomtest(correct, n).proportion_ci(method='wilson')
     return float(ci.low),float(ci.high)
 
 def probe_gains(
@@ -65,13 +68,15 @@ def probe_gains(
     "What each probe of a log gained, and whether it counts"
     gains = L()
     if not log or len(log)<2: return gains
-    for probe in [name[:-2] for name in log[-1] if name.endswith('_n')]:
+    for column,n in log[-1].items():
+        if not column.endswith('_n') or not n: continue
         run = HealthLog(log)
-        run.probe = probe
-        (start,who),trained,n = run.start,run.score,log[-1][f'{probe}_n']
-        if not n or not np.isfinite([start,trained]).all(): continue
-        gains.append(SimpleNamespace(probe=probe, start=start, who=who, trained=trained, n=n, se=run.se,
-                                     gain=trained-start, lift=run.lift))
+        run.probe = column.removesuffix('_n')
+        start,who = run.start
+        gain = run.score-start
+        if not np.isfinite(gain): continue
+        gains.append(SimpleNamespace(probe=run.probe, start=start, who=who, trained=run.score, n=n,
+                                     se=run.se, gain=gain, lift=run.lift))
     return gains
 
 # %% ../../nbs/interpret/curves.ipynb #2101a1db
@@ -103,12 +108,13 @@ def plot_probe(
     ls='-',   # line style
 ):
     "Plot an accuracy over the epochs with its 95 % band, and as a dotted line where it started"
-    rows = [row for row in rows if row.get(probe) is not None and np.isfinite(row[probe])]
-    epochs,accs = [row['epoch'] for row in rows],[row[probe] for row in rows]
-    low,high = zip(*[wilson_interval(acc, rows[-1][f'{probe}_n']) for acc in accs])
-    ax.plot(epochs, 100*np.array(accs), ls, marker='o', c=colour, ms=3, label=label)
-    ax.fill_between(epochs, 100*np.array(low), 100*np.array(high), color=colour, alpha=.15, lw=0)
-    ax.axhline(100*accs[0], ls=':', c=colour, lw=1)
+    df = pd.DataFrame(rows).dropna(subset=probe)
+    n = int(df[f'{probe}_n'].iloc[-1])
+    low,high = np.transpose([wilson_interval(acc, n) for acc in df[probe]])
+    percent = 100*df[probe]
+    ax.plot(df.epoch, percent, ls, marker='o', c=colour, ms=3, label=label)
+    ax.fill_between(df.epoch, 100*low, 100*high, color=colour, alpha=.15, lw=0)
+    ax.axhline(percent.iloc[0], ls=':', c=colour, lw=1)
     ax.set(title='accuracy of probes, with 95 % interval', xlabel='epoch', ylabel='%')
 
 def small_axes(
@@ -133,21 +139,25 @@ def plot_gains(
     axs[0].plot(df.epoch, df.chance, '--', c='.5', label='chance')
     axs[0].plot(df.epoch, df.instance_loss, 'o-', c='#0072b2', ms=3, label='instance loss')
     axs[0].set(title='instance loss, one validation batch', xlabel='epoch', ylabel='nats')
-    for gain,colour in zip(gains, ('#d55e00','#595959')): plot_probe(axs[1], log, gain.probe, gain.probe, colour)
+    for gain,colour in zip(gains, ('#d55e00','#595959')):
+        plot_probe(axs[1], log, gain.probe, gain.probe, colour)
     add_legends(axs)
 
 # %% ../../nbs/interpret/curves.ipynb #8f3bad34
-gains_head = ['', 'start (95 %)', 'trained (95 %)', 'difference', 'clips', 'the start is']
-
 def with_interval(p, n)->str:
     "An accuracy on n clips with its interval, in percent"
     low,high = wilson_interval(p, n)
     return f'{p:.1%} ({low:.1%} to {high:.1%})'
 
-def gain_rows(
+def gain_table(
     gains, # of `probe_gains`
     names, # one each
-)->list: # rows below `gains_head`
+)->pd.DataFrame:
     "Where each probe started and where it ended, with intervals"
-    return [[name, with_interval(o.start, o.n), with_interval(o.trained, o.n), f'{100*o.gain:+.1f} points', o.n, o.who]
-            for name,o in zip(names, gains)]
+    return pd.DataFrame({
+        '': names,
+        'start (95 %)': [with_interval(o.start, o.n) for o in gains],
+        'trained (95 %)': [with_interval(o.trained, o.n) for o in gains],
+        'difference': [f'{100*o.gain:+.1f} points' for o in gains],
+        'clips': [o.n for o in gains],
+        'the start is': [o.who for o in gains]})

@@ -18,8 +18,8 @@ from fastai.basics import *
 # %% ../../nbs/interpret/map.ipynb #56461351
 def label_colours(names)->dict: # name → colour
     "Colours from dark to light for names in order"
-    viridis = plt.get_cmap('viridis')
-    return {name:viridis(i/max(len(names)-1, 1)*.93) for i,name in enumerate(names)}
+    colours = plt.get_cmap('viridis')(np.linspace(0, .93, len(names)))
+    return dict(zip(names, colours))
 
 def scatter_labels(
     xy:np.ndarray, # positions (n, 2)
@@ -30,11 +30,12 @@ def scatter_labels(
     **kwargs       # to `plt.scatter`
 ):
     "Draw a map: a colour and a shape for each label, with a legend of at most 20"
-    few = 1<len(names)<=20
-    for (name,colour),marker in zip(label_colours(names).items(), itertools.cycle('os^Dv')):
-        look = dict(s=10, marker=marker, color=colour, label=name if few else None)
+    colours,markers = label_colours(names),itertools.cycle('os^Dv')
+    for name,marker in zip(names, markers):
+        look = dict(s=10, marker=marker, color=colours[name], label=name)
         ax.scatter(*xy[labels==name].T, **{**look, **kwargs})
-    if few: ax.legend(fontsize=7, loc='center left', bbox_to_anchor=(1,.5))
+    if 1<len(names)<=20:
+        ax.legend(fontsize=7, loc='center left', bbox_to_anchor=(1,.5))
     ax.set(xticks=[], yticks=[], title=title)
 
 def map_data(learn, files, labels, emb, by, max_n, seed):
@@ -65,7 +66,8 @@ def plot_map(self:SlicerLearner,
     files,labels,emb = map_data(self, files, labels, emb, by, max_n, seed)
     xy = project(emb, method, seed)
     if ax is None: ax = picture_grid(1, 1, figsize)[0,0]
-    names = sorted(set(labels), key=lambda name: (len(name), name) if by=='cluster' else name)
+    names = sorted(set(labels))
+    if by=='cluster': names.sort(key=len)                               # 2 before 10
     scatter_labels(xy, labels, names, ax, f'{len(xy)} clips, {method}', **kwargs)
     return ax,xy
 
@@ -80,11 +82,13 @@ def plot_map(self:SoundIndex,
     **kwargs            # to `plt.scatter`
 ): # axes
     "Map of the files, coloured by label or folder"
-    if labels is None and any(label is not None for label in self.labels): labels = self.labels
+    has_labels = any(label is not None for label in self.labels)
+    if labels is None and has_labels: labels = self.labels
     labels = labels_of(labels, self.files)
     xy = project(self.file_vectors, method, seed)
     if ax is None: ax = picture_grid(1, 1, figsize)[0,0]
-    scatter_labels(xy, labels, sorted(set(labels)), ax, f'{len(xy)} files, {method}', **{'s':12, **kwargs})
+    kwargs.setdefault('s', 12)
+    scatter_labels(xy, labels, sorted(set(labels)), ax, f'{len(xy)} files, {method}', **kwargs)
     return ax
 
 # %% ../../nbs/interpret/map.ipynb #e258ed5f
@@ -97,12 +101,13 @@ def soundmap(
 )->Markup:
     "A map as HTML whose points play their sounds"
     from matplotlib.colors import to_hex
-    colours = {name:to_hex(colour) for name,colour in label_colours(sorted(set(labels))).items()}
+    width,height = size
+    colours = label_colours(sorted(set(labels)))
+    colours = {label:to_hex(colour) for label,colour in colours.items()}
     share = (xy-xy.min(0))/np.ptp(xy, axis=0).clip(1e-9)
-    pixels = share*(np.array(size)-20)+10
-    points = [dict(x=round(float(x)), y=round(size[1]-float(y)), label=label, title=title, source=source)
-              for (x,y),label,title,source in zip(pixels, labels, titles, sources)]
-    return render('soundmap.html', points=points, colours=colours, width=size[0], height=size[1])
+    x,y = 10+share.T*[[width-20],[height-20]]
+    points = zip(x.round().astype(int), (height-y).round().astype(int), labels, titles, sources)
+    return render('soundmap.html', points=points, colours=colours, width=width, height=height)
 
 # %% ../../nbs/interpret/map.ipynb #c7070b9e
 @patch
@@ -118,6 +123,9 @@ def map_html(self:SlicerLearner,
 )->Path: # the page
     "Write the map as one page without dependencies, in which a point plays its sound"
     files,labels,emb = map_data(self, files, labels, emb, by, max_n, seed)
+    xy = project(emb, method, seed)
+    names = [Path(f).name for f in files]
     sources = [file_source(f, self.encoder.front.duration) for f in files]
-    points = soundmap(project(emb, method, seed), labels, [Path(f).name for f in files], sources)
-    return write_whole(fn, render('map.html', title=f'{len(files)} clips', soundmap=points))
+    points = soundmap(xy, labels, names, sources)
+    page = render('map.html', title=f'{len(files)} clips', soundmap=points)
+    return write_whole(fn, page)

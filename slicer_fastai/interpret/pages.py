@@ -27,7 +27,8 @@ def render(
     **values      # what the template is filled with
 )->Markup: # HTML, which other templates take as it is
     "Fill a template"
-    return Markup(environment().get_template(template).render(**values))
+    html = environment().get_template(template).render(**values)
+    return Markup(html)
 
 # %% ../../nbs/interpret/pages.ipynb #12d2c98c
 def jpeg_base64(
@@ -49,7 +50,8 @@ def drawn_figures(
     plt.interactive(False)
     try:
         result = draw()
-        return [jpeg_base64(plt.figure(n)) for n in plt.get_fignums() if n not in others],result
+        own = [plt.figure(n) for n in plt.get_fignums() if n not in others]
+        return [jpeg_base64(fig) for fig in own],result
     finally:
         for n in set(plt.get_fignums())-others: plt.close(n)
         plt.interactive(interactive)
@@ -61,7 +63,8 @@ def mp3_source(
     "A sound as a data URI of MP3"
     buffer = io.BytesIO()
     sf.write(buffer, np.clip(samples, -1, 1), sr, format='MP3')
-    return 'data:audio/mpeg;base64,'+base64.b64encode(buffer.getvalue()).decode()
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'data:audio/mpeg;base64,{data}'
 
 def file_source(
     fn,      # an audio file
@@ -79,4 +82,5 @@ def block(
     missing='',    # why there is nothing to show
 )->Markup:
     "Pictures with a table and players below"
-    return render('block.html', alt=alt, pictures=pictures, frame=frame, sounds=list(sounds), missing=missing)
+    values = dict(alt=alt, pictures=pictures, frame=frame, sounds=list(sounds), missing=missing)
+    return render('block.html', **values)

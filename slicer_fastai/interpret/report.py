@@ -6,15 +6,16 @@
 __all__ = []
 
 # %% ../../nbs/interpret/report.ipynb #45fb11ff
-from ..audio.clip import *
 from ..core.files import *
+from ..audio.clip import *
+from ..audio.spectrogram import *
 from ..models.slicer import *
 from ..use.embed import *
 from ..train.callback import *
 from ..train.health import *
 from ..train.learner import *
 from .clips import labels_of, picture_grid, sample_files, short_name
-from .curves import epoch_table, gain_rows, gain_sentence, gains_head, plot_gains, probe_gains
+from .curves import epoch_table, gain_sentence, gain_table, plot_gains, probe_gains
 from .map import soundmap
 from .pages import Markup, block, drawn_figures, file_source, mp3_source, render
 from .views import draw_columns, view_columns
@@ -36,11 +37,14 @@ class ReportData:
         sizes=None,  # numbers of clips trained on and validated with; default: the learner's
     ):
         store_attr()
-        self.sizes = ifnone(sizes, [len(learn.dls.train_ds),len(learn.dls.valid_ds)])
+        dls = learn.dls
+        self.sizes = ifnone(sizes, [len(dls.train_ds),len(dls.valid_ds)])
         self.log = getattr(learn, 'health_log', None)
 
     @cached_property
-    def clips(self): return sample_files(self.learn.dls, self.max_n, self.seed) if self.files is None else L(self.files)
+    def clips(self):
+        if self.files is not None: return L(self.files)
+        return sample_files(self.learn.dls, self.max_n, self.seed)
 
     @cached_property
     def emb(self): return self.learn.embed(self.clips, progress=False)
@@ -48,31 +52,39 @@ class ReportData:
     @property
     def clips_seen(self):
         "Clips that training went through in all epochs of the log"
-        epochs = len(self.log)-1 if self.log else 0
+        epochs = len(ifnone(self.log, []))-1
         return self.sizes[0]*max(1, epochs)
 
     def first_files(self, n):
         "The first `n` files if the caller named some, else None: a batch"
-        return None if self.files is None else self.clips[:n]
+        if self.files is not None: return self.clips[:n]
 
     def file_sounds(self, files, labels, n=1):
         "(label, sound) of each file; shorter if there are so many players `n` that all would last more than 5 minutes"
-        seconds = min(self.learn.encoder.front.duration, 300/n, 5)
-        return [(label, file_source(f, seconds)) for label,f in zip(labels, files)]
+        window = self.learn.encoder.front.duration
+        seconds = min(window, 300/n, 5)
+        sources = [file_source(f, seconds) for f in files]
+        return list(zip(labels, sources))
 
 # %% ../../nbs/interpret/report.ipynb #f5491609
-def arch_name(arch)->str: return arch if isinstance(arch, str) else type(arch).__name__
+def arch_name(encoder)->str:
+    "The name of an encoder's network"
+    arch = encoder.arch
+    return arch if isinstance(arch, str) else type(arch).__name__
 
 def default_title(data):
     "The encoder, and the number of clips it was trained on"
-    name,n = arch_name(data.learn.encoder.arch),data.sizes[0]
+    name = arch_name(data.learn.encoder)
+    n = data.sizes[0]
     return f'{name} on {n:,} clips' if n else name
 
 def fit_settings(data)->dict:
     "Epochs, learning rate, time: as far as recorder and log of `Health` know"
-    epochs,log = epoch_table(data.learn),(data.log or [])[1:]
+    epochs = epoch_table(data.learn)
+    log = (data.log or [])[1:]
     recorder = getattr(data.learn, 'recorder', None)
-    lrs = list(getattr(recorder, 'lrs', [])) or [row['lr'] for row in log]
+    lrs = list(getattr(recorder, 'lrs', []))
+    if not lrs: lrs = [row['lr'] for row in log]
     seconds = [row['seconds'] for row in log if 'seconds' in row]
     return {'epochs': int(epochs.index.max()) if len(epochs) else 'none on record',
             'largest lr': f'{max(lrs):.3g}' if lrs else 'not on record',
@@ -80,103 +92,129 @@ def fit_settings(data)->dict:
 
 def method_sizes(m)->str:
     "The sizes of the method in a line"
-    text = (f'queue {len(m.queue):,}, momentum {m.momentum:g}, temperature {m.temp:g}, '
-            f'{m.student.cluster[-1].out_features} clusters')
-    kmix = m.views.kmix
-    return text+(f', k-mix of {len(kmix.centroids)} clusters from {kmix.bank.size:,} clips' if kmix else '')
+    kmix,n_clusters = m.views.kmix,m.student.cluster[-1].out_features
+    text = (f'queue {len(m.queue):,}, momentum {m.momentum:g}, '
+            f'temperature {m.temp:g}, {n_clusters} clusters')
+    if kmix: text += f', k-mix of {len(kmix.centroids)} clusters from {kmix.bank.size:,} clips'
+    return text
 
 # %% ../../nbs/interpret/report.ipynb #566d3837
 def library_versions()->str:
-    libs = [f'{lib.__name__} {getattr(lib, "__version__", "?")}' for lib in (slicer_fastai,fastai,torch)]
+    "Versions of this library and of those it builds on"
+    libs = [f'{lib.__name__} {lib.__version__}' for lib in (slicer_fastai,fastai,torch)]
     return ', '.join([*libs, f'Python {platform.python_version()}'])
 
 def run_settings(data)->dict:
     "Date, data, network, method, what the fit was, seed and versions"
-    learn,m = data.learn,get_model(data.learn.model)
-    enc,front,slicer = learn.encoder,learn.encoder.front,first(cb for cb in learn.cbs if isinstance(cb, SLICER))
+    learn,enc = data.learn,data.learn.encoder
+    m,front = get_model(learn.model),enc.front
     train,valid = data.sizes
+    clips = f'{train:,} clips to train on, {valid:,} to validate' if train else 'not on record'
     folder = Path(learn.dls.path).resolve().name                        # not its parents: a report is to be sent around
     parameters = sum(p.numel() for p in enc.parameters())
-    return {'date': f'{datetime.now():%Y-%m-%d %H:%M}',
-        'data': f'{folder}: '+(f'{train:,} clips to train on, {valid:,} to validate' if train else 'not on record'),
-        'encoder': f'{arch_name(enc.arch)}, {parameters:,} parameters, {enc.num_features} numbers a clip',
+    slicer = first(cb for cb in learn.cbs if isinstance(cb, SLICER))
+    return {
+        'date': f'{datetime.now():%Y-%m-%d %H:%M}',
+        'data': f'{folder}: {clips}',
+        'encoder': f'{arch_name(enc)}, {parameters:,} parameters, {enc.num_features} numbers a clip',
         'window': f'{front.duration:g} s at {front.sr} Hz, {front.n_mels} mel bands',
-        'views': ' → '.join(type(tfm).__name__ for tfm in m.views.tfms) or 'none', **fit_settings(data),
-        'batch': learn.dls.bs, 'method': method_sizes(m), 'seed': slicer.seed if slicer else '?',
-        'device': str(learn.dls.device), 'versions': library_versions()}
+        'views': ' → '.join(type(tfm).__name__ for tfm in m.views.tfms) or 'none',
+        **fit_settings(data),
+        'batch': learn.dls.bs,
+        'method': method_sizes(m),
+        'seed': slicer.seed if slicer else '?',
+        'device': str(learn.dls.device),
+        'versions': library_versions()}
 
 # %% ../../nbs/interpret/report.ipynb #a9566d46
 def figure_section(alt, draw)->Markup:
     "A section of one picture"
     return block(alt, drawn_figures(draw)[0])
 
+# %% ../../nbs/interpret/report.ipynb #a62bd372
 def losses_section(data)->Markup:
     "The losses, and up to 12 epochs as a table"
     pictures,_ = drawn_figures(data.learn.plot_losses)
     df = epoch_table(data.learn)
-    if len(df)>12: df = df.iloc[np.linspace(0, len(df)-1, 12).round().astype(int)]
-    columns = ('train_loss','valid_loss','instance_loss','cluster_loss','accuracy','chance','knn','linear')
-    return block('losses', pictures, df[[name for name in columns if name in df]].reset_index())
+    if len(df)>12:
+        rows = np.linspace(0, len(df)-1, 12).round()
+        df = df.iloc[rows.astype(int)]
+    columns = 'train_loss','valid_loss','instance_loss','cluster_loss','accuracy','chance','knn','linear'
+    columns = [name for name in columns if name in df]
+    return block('losses', pictures, df[columns].reset_index())
 
 def views_section(data)->Markup:
-    "Two clips and their views, with the log-mels turned back to sound"
+    "Two clips and their views, with the log-mels turned back to sound; without librosa a sentence in their place"
+    alt = 'clips and their views'
     cols,x,boxes = view_columns(data.learn, data.first_files(2), 2)
-    pictures,_ = drawn_figures(lambda: draw_columns(cols, x, boxes, picture_grid(len(x), len(cols))))
-    cells = [cell for row in zip(*cols) for cell in row]
-    try: sounds = [(title.replace('\n', ' '), spec_source(spec)) for title,spec in cells]
-    except ImportError as e: return block('clips and their views', pictures, missing=str(e))
-    return block('clips and their views', pictures, sounds=sounds)
-
-def spec_source(spec)->str:
-    "A spectrogram, turned back to sound, as a data URI of MP3"
-    wave = spec.to_audio()
-    return mp3_source(wave[0].numpy(), wave.sr)
+    draw = lambda: draw_columns(cols, x, boxes, picture_grid(len(x), len(cols)))
+    pictures,_ = drawn_figures(draw)
+    sounds = []
+    for title,spec in itertools.chain(*zip(*cols)):
+        spec = retain_meta(x, AudioSpectrogram(spec))
+        try: wave = spec.to_audio()
+        except ImportError as e: return block(alt, pictures, missing=str(e))
+        sounds.append((title.replace('\n', ' '), mp3_source(wave[0].numpy(), wave.sr)))
+    return block(alt, pictures, sounds=sounds)
 
 # %% ../../nbs/interpret/report.ipynb #b97a97e4
 def map_section(data)->Markup:
-    labels = labels_of(data.labels, data.clips)
+    "The map, with the sound of each clip"
     names = [Path(f).name for f in data.clips]
-    sources = [source for _,source in data.file_sounds(data.clips, names, len(names))]
-    return soundmap(project(data.emb, 'tsne', data.seed), labels, names, sources)
+    sounds = data.file_sounds(data.clips, names, len(names))
+    xy = project(data.emb, 'tsne', data.seed)
+    labels = labels_of(data.labels, data.clips)
+    return soundmap(xy, labels, *zip(*sounds))
+
+# %% ../../nbs/interpret/report.ipynb #780cdb7f
+def by_name(clips, names)->list:
+    "The clips of these names: a clip of a pack is more than its name"
+    named = {str(clip):clip for clip in clips}
+    return [named[name] for name in names]
 
 def clusters_section(data)->Markup:
+    "The most used clusters"
     draw = partial(data.learn.plot_clusters, 4, 4, labels=data.labels, hear=False, files=data.clips)
     pictures,df = drawn_figures(draw)
-    shown = [(cluster, f) for cluster,files in zip(df.cluster, df.files) for f in files]
-    labels = [f'{cluster}: {short_name(f)}' for cluster,f in shown]
-    sounds = data.file_sounds(by_name(data.clips, [f for _,f in shown]), labels)
+    shown = df[['cluster','files']].explode('files')
+    labels = [f'{cluster}: {short_name(f)}' for cluster,f in shown.values]
+    sounds = data.file_sounds(by_name(data.clips, shown.files), labels)
     return block('clips of the most used clusters', pictures, df.drop(columns='files'), sounds)
 
+# %% ../../nbs/interpret/report.ipynb #d73538b1
 def neighbours_section(data)->Markup:
+    "Two clips and those nearest to each"
+    middle = len(data.clips)//2
     blocks = []
-    for query in data.clips[0],data.clips[len(data.clips)//2]:
+    for query in data.clips[0],data.clips[middle]:
         draw = partial(data.learn.neighbours, query, data.clips, 5, data.emb, hear=False)
         pictures,df = drawn_figures(draw)
         labels = [f'{similarity:.2f} {short_name(f)}' for f,similarity in df.values]
-        blocks.append(block('a clip and its nearest', pictures, sounds=data.file_sounds(by_name(data.clips, df.file), labels)))
+        sounds = data.file_sounds(by_name(data.clips, df.file), labels)
+        blocks.append(block('a clip and its nearest', pictures, sounds=sounds))
     return Markup('').join(blocks)
 
-def by_name(clips, names)->list:
-    "The clips of these names: a clip of a pack is more than its name"
-    clips = {str(clip):clip for clip in clips}
-    return [clips[name] for name in names]
-
 # %% ../../nbs/interpret/report.ipynb #a2617212
+def health_section(data)->Markup: return figure_section('health of the run', data.learn.plot_health)
+def kmix_section(data)->Markup: return figure_section('clusters of k-mix', data.learn.plot_kmix)
+def listens_section(data)->Markup:
+    draw = partial(data.learn.plot_listens, 2, files=data.first_files(2))
+    return figure_section('where the encoder listens', draw)
+
+#: Heading, a line on how to read it, and the function that makes it
 report_sections = [
-    ('How the run went', 'Measured on one batch of validation clips, before training and after each epoch.',
-        lambda data: figure_section('health of the run', data.learn.plot_health)),
-    ('Losses', 'Means of each epoch, with views drawn anew: near the figures above, not the same. The instance loss is to be '
-        'read against chance, ln(1 + keys in the queue): what guessing would reach.', losses_section),
+    ('How the run went', 'Measured on one batch of validation clips, before training and after each epoch.', health_section),
+    ('Losses', 'Means of each epoch, with views drawn anew: near the figures above, not the same. Read the instance loss '
+               'against chance, ln(1 + keys in the queue): what guessing would reach.', losses_section),
     ('Views', 'What the student gets of a clip; the sound is the log-mel turned back to sound. White boxes show what was '
-        'cropped: solid for view 1, dashed for view 2.', views_section),
-    ('k-mix', 'A clip is mixed with one of the cluster farthest from its own.',
-        lambda data: figure_section('clusters of k-mix', data.learn.plot_kmix)),
+              'cropped: solid for view 1, dashed for view 2.', views_section),
+    ('k-mix', 'A clip is mixed with one of the cluster farthest from its own.', kmix_section),
     ('Map', 'Sounds that lie side by side are alike to the encoder. A button dims all other points.', map_section),
     ('Clusters', 'The most used clusters of the cluster head, and the clips that belong to each most clearly.', clusters_section),
     ('Neighbours', 'Two clips, and the five nearest to each with the cosine of their embeddings.', neighbours_section),
-    ('Where the encoder listens', 'Gradient × input: light is what makes view 1 like view 2.',
-        lambda data: figure_section('where the encoder listens', partial(data.learn.plot_listens, 2, files=data.first_files(2))))]
+    ('Where the encoder listens', 'Gradient × input: light is what makes view 1 like view 2.', listens_section)]
 
+# %% ../../nbs/interpret/report.ipynb #6e6952ce
 def anchor_of(title): return title.lower().replace(' ', '-')
 
 def report_section(
@@ -202,7 +240,8 @@ def next_steps(data)->list:
     if not data.log: return ['Fit with cbs=[Health(), KNNProbe(train, test)]: without their log a report cannot judge.']
     gains,seen = probe_gains(data.log),data.clips_seen
     steps = [health_remedy(data.log)]
-    if not gains: steps.append('cbs=KNNProbe(train, test) with a few labelled clips: only labels tell whether the encoder got better')
+    if not gains:
+        steps.append('cbs=KNNProbe(train, test) with a few labelled clips: only labels tell whether the encoder got better')
     unclear = first(o for o in gains if o.lift==0)
     if unclear: steps.append(f'more labelled clips: {unclear.n} cannot show a difference below {200*unclear.se:.0f} points')
     if 0<seen<10_000: steps.append(f'a longer run: {seen:,} clips were seen, slicer_pretrain takes about 10,000')
@@ -214,19 +253,19 @@ def verdict(data)->dict: # values of the template
     "The sentence on health with its curves, what was gained, what to try next"
     values = dict(health='', next_steps=next_steps(data))
     if not data.log: return values
-    gains = probe_gains(data.log)
     curves,_ = drawn_figures(lambda: plot_gains(data.log))
-    return dict(values, health=data.learn.diagnose(), curves=curves, gained=gain_sentence(gains), gains_head=gains_head,
-                gains=gain_rows(gains, [o.probe for o in gains]))
+    gains = probe_gains(data.log)
+    table = gain_table(gains, gains.attrgot('probe'))
+    return dict(values, health=data.learn.diagnose(), curves=curves, gained=gain_sentence(gains), gains=table)
 
 # %% ../../nbs/interpret/report.ipynb #c5576e04
 def plain(o):
     "Numbers, strings, lists and dicts for JSON; NaN and infinity become None"
     if isinstance(o, dict): return {str(k):plain(v) for k,v in o.items()}
     if isinstance(o, (list,tuple)): return [plain(v) for v in o]
-    if isinstance(o, (bool,int,str)) or o is None: return o
-    try: return float(o) if math.isfinite(o) else None
-    except TypeError: return str(o)
+    if o is None or isinstance(o, (bool,int,str)): return o
+    if not isinstance(o, (float,np.number)): return str(o)
+    return float(o) if math.isfinite(o) else None
 
 def run_record(
     data,       # of the report
@@ -235,10 +274,15 @@ def run_record(
 )->dict: # title, settings, last (epoch), log, health, gains
     "The figures of a run, for `compare`"
     epochs = epoch_table(data.learn)
-    last = epochs.iloc[-1].items() if len(epochs) else ()
-    return plain(dict(title=title, settings={**run_settings(data), **(notes or {})}, last={k:f'{v:.3f}' for k,v in last},
-        log=data.log or [], health=data.learn.diagnose() if data.log else 'no log of Health',
-        gains=[vars(o) for o in probe_gains(data.log)]))
+    last = epochs.iloc[-1].to_dict() if len(epochs) else {}
+    record = dict(
+        title=title,
+        settings={**run_settings(data), **(notes or {})},
+        last={k:f'{v:.3f}' for k,v in last.items()},
+        log=data.log or [],
+        health=data.learn.diagnose() if data.log else 'no log of Health',
+        gains=[vars(o) for o in probe_gains(data.log)])
+    return plain(record)
 
 def announce(fn)->Path:
     "In a notebook, print that a page was written"
@@ -250,11 +294,11 @@ def announce(fn)->Path:
 def report(self:SlicerLearner,
     fn='report.html',   # where to write
     title=None,         # headline; default: encoder and number of clips
-    labels=None,        # colours of the map, purity of clusters: a function from file to label, or one for each of `files`; default: folders
+    labels=None,        # for the map and the purity of clusters: a function from file to label, or one for each of `files`; default: folders
     files=None,         # audio files for map, clusters and neighbours; default: up to `max_n` clips of the data
     max_n:int=250,      # clips on the map, each with its sound
     notes:dict=None,    # more lines for the table of settings
-    sizes:tuple=None,   # numbers of clips it was trained on and validated with; default: its data's, of which an exported learner has none
+    sizes:tuple=None,   # numbers of training and validation clips; default: those of its data (an exported learner has none)
     seed:int=42,        # of the choice of clips, views and map
 )->Path: # the page, at most 5 MB by default
     "Write a run as one self-contained page: verdict, settings, health, losses, views, k-mix, map, clusters, neighbours"
@@ -263,6 +307,6 @@ def report(self:SlicerLearner,
     with no_random(seed, reproducible=False):
         sections = Markup('').join([report_section(data, *section) for section in report_sections])
         contents = [(name, anchor_of(name)) for name,*_ in report_sections]
-        record = run_record(data, title, notes)
-        page = render('report.html', title=title, contents=contents, sections=sections, record=record, **verdict(data))
+        values = dict(title=title, contents=contents, sections=sections, record=run_record(data, title, notes))
+        page = render('report.html', **values, **verdict(data))
     return announce(write_whole(fn, page))

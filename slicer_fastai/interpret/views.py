@@ -28,21 +28,25 @@ def batch_specs(
     "Clips to draw; ValueError if the learner has no data"
     if files is not None:
         files = L(files)[:n]
-        return learn.encoder.front.specs(files).to(next(learn.model.parameters()).device),files
+        device = next(learn.model.parameters()).device
+        return learn.encoder.front.specs(files).to(device),files
     dl = learn.dls[ds_idx]
     if not len(dl.dataset): raise ValueError(no_files)
     x = dl.one_batch()[0]
-    files = batch_files(dl, dataset_files(dl.dataset), 0, len(x)) or [None]*len(x)
+    files = batch_files(dl, dataset_files(dl.dataset), 0, len(x))
+    if not files: files = [None]*len(x)
     return x[:n],files[:n]
 
 def traced_views(views, x):
     "Both views of clips, the `mix` into view 1 (bank, places, shares; or None), and the `boxes` of the crops (or None)"
-    trace,drawn = [],SimpleNamespace(mix=None, boxes=None)
-    drawn.views = views(x, trace)
+    trace,n = [],len(x)
+    drawn = SimpleNamespace(views=views(x, trace), mix=None, boxes=None)
     for tfm,args in trace:
         if isinstance(tfm, BankMix) and tfm.bank.count:
-            drawn.mix = SimpleNamespace(bank=tfm.bank, places=args['partner'][:len(x)], shares=args['alpha'].flatten()[:len(x)])
-        if isinstance(tfm, RandomResizeCrop): drawn.boxes = tfm.outline(x, args['box'])
+            places,shares = args['partner'][:n],args['alpha'].flatten()[:n]
+            drawn.mix = SimpleNamespace(bank=tfm.bank, places=places, shares=shares)
+        if isinstance(tfm, RandomResizeCrop):
+            drawn.boxes = tfm.outline(x, args['box'])
     return drawn
 
 # %% ../../nbs/interpret/views.ipynb #f38dcf1b
@@ -53,18 +57,22 @@ def titled_column(
     kmix=None,  # the `KMix` whose clusters are shown
 )->list: # of (title, spectrogram)
     "A column of pictures, with k-mix's cluster and the file in the titles"
-    if files is None: return list(zip(names, specs))
-    clusters = [f' (cluster {c})' for c in kmix.clusters(kmix.features(specs)).tolist()] if kmix else ['']*len(specs)
-    files = ['' if f is None else '\n'+short_name(f) for f in files]
-    return [(f'{name}{cluster}{file}', spec) for name,cluster,file,spec in zip(names, clusters, files, specs)]
+    titles = list(names)
+    if files is not None and kmix:
+        clusters = kmix.clusters(kmix.features(specs)).tolist()
+        titles = [f'{title} (cluster {c})' for title,c in zip(titles, clusters)]
+    for i,f in enumerate(ifnone(files, [])):
+        if f is not None: titles[i] += '\n'+short_name(f)
+    return list(zip(titles, specs))
 
 def mixed_column(learn, mix, kmix):
     "The column of the clips that were mixed in, with their shares, and their files if the learner has `RememberFiles`"
-    remember = first(o for o in learn.cbs if isinstance(o, RememberFiles))
-    known = remember is not None and remember.bank is mix.bank
-    files = [remember.file(i) if known else None for i in mix.places]
+    files = [None]*len(mix.places)
+    remember = first(cb for cb in learn.cbs if isinstance(cb, RememberFiles))
+    if remember and remember.bank is mix.bank: files = [remember.file(i) for i in mix.places]
     names = [f'mixed in {share:.0%}' for share in mix.shares.tolist()]
-    return titled_column(names, mix.bank.specs[mix.places][:,None], files, kmix)
+    specs = mix.bank.specs[mix.places][:,None]
+    return titled_column(names, specs, files, kmix)
 
 def view_columns(learn, files, max_n):
     "What `show_views` draws: columns of (title, spectrogram), the clips, and the boxes of the crops or None"
@@ -72,29 +80,35 @@ def view_columns(learn, files, max_n):
     x,files = batch_specs(learn, files, 0, max_n)
     drawn = traced_views(views, x)
     windows = x.as_subclass(Tensor).split(1, dim=1)
-    heads = ['clip'] if len(windows)==1 else [f'window {i}' for i in range(1, len(windows)+1)]
-    cols = [titled_column([head]*len(x), window, files, views.kmix) for head,window in zip(heads, windows)]
+    cols = []
+    for i,window in enumerate(windows, 1):
+        name = f'window {i}' if len(windows)>1 else 'clip'
+        cols.append(titled_column([name]*len(x), window, files, views.kmix))
     if drawn.mix: cols.append(mixed_column(learn, drawn.mix, views.kmix))
-    cols += [titled_column([f'view {i}']*len(x), view) for i,view in enumerate(drawn.views, 1)]
-    cols = [[(title, retain_meta(x, AudioSpectrogram(spec))) for title,spec in col] for col in cols]
+    for i,view in enumerate(drawn.views, 1):
+        cols.append(titled_column([f'view {i}']*len(x), view))
     return cols,x,drawn.boxes
 
 # %% ../../nbs/interpret/views.ipynb #b82aafaf
-def _draw_boxes(axs, boxes, x):
+def draw_boxes(axs, boxes, x):
     "Draw the crops' boxes on the clips: solid for view 1, dashed for view 2 on the last window"
     from matplotlib.patches import Rectangle
-    n,last = len(x),x.shape[1]-1
-    seconds = x.hop_length/x.sr
-    for i,(mel,frame,height,width) in enumerate(boxes.tolist()):
-        ax,style = (axs[i,0],'-') if i<n else (axs[i-n,last],'--')
-        ax.add_patch(Rectangle((frame*seconds, mel), width*seconds, height, fill=False, ec='w', lw=1.5, ls=style))
+    n,n_windows = x.shape[:2]
+    clips = [*axs[:n,0], *axs[:n,n_windows-1]]
+    styles = ['-']*n+['--']*n
+    frame_seconds = x.hop_length/x.sr
+    for (mel,frame,height,width),ax,style in zip(boxes.tolist(), clips, styles):
+        corner = frame*frame_seconds,mel
+        box = Rectangle(corner, width*frame_seconds, height, fill=False, ec='w', lw=1.5, ls=style)
+        ax.add_patch(box)
 
 # %% ../../nbs/interpret/views.ipynb #3283aace
 def draw_columns(cols, x, boxes, axs, **kwargs):
     "Draw what `view_columns` gives on axes (clips, columns)"
-    for axc,col in zip(axs.T, cols):
-        for ax,(title,spec) in zip(axc, col): show_spec(spec, ax, title, **kwargs)
-    if boxes is not None: _draw_boxes(axs, boxes, x)
+    for col_axs,col in zip(axs.T, cols):
+        for ax,(title,spec) in zip(col_axs, col):
+            show_spec(retain_meta(x, AudioSpectrogram(spec)), ax, title, **kwargs)
+    if boxes is not None: draw_boxes(axs, boxes, x)
 
 # %% ../../nbs/interpret/views.ipynb #3321d85f
 @patch
@@ -124,53 +138,56 @@ def bank_clusters(
     kmix:KMix,
 )->tuple: # mean spectra (n, n_mels), clusters (n,)
     "The mean spectrum and the cluster of each clip in the bank"
-    feats = kmix.bank.feats[:int(kmix.bank.count.clamp_max(kmix.bank.size))]
-    return feats,kmix.clusters(F.normalize(feats, dim=1))
+    bank = kmix.bank
+    filled = min(int(bank.count), bank.size)
+    feats = bank.feats[:filled]
+    clusters = kmix.clusters(F.normalize(feats, dim=1))
+    return feats,clusters
 
 # %% ../../nbs/interpret/views.ipynb #072be370
 def _plot_centroids(ax, kmix, hz, colours):
     "Each centroid over frequency, at the mean level of its clips"
     feats,clusters = bank_clusters(kmix)
     levels = feats.norm(dim=1)
-    for i,centroid in enumerate(kmix.centroids):
+    styles = itertools.cycle(['-','--','-.',':'])
+    for i,(centroid,ls) in enumerate(zip(kmix.centroids, styles)):
         own = levels[clusters==i]
         level = own.mean() if len(own) else levels.mean()
         decibels = (centroid*level).cpu()*10/math.log(10)
-        ax.plot(hz, decibels, color=colours[i], ls=('-','--','-.',':')[i%4], label=str(i), lw=1.5)
+        ax.plot(hz, decibels, color=colours[i], ls=ls, label=str(i), lw=1.5)
     ax.set(xscale='log', xlabel='Hz', ylabel='dB', title='centroids')
     ax.legend(fontsize=7, title='cluster', title_fontsize=7, frameon=False)
     ticks = {100:'100', 300:'300', 1000:'1k', 3000:'3k'}
-    ticks = {h:name for h,name in ticks.items() if hz[0]<h<hz[-1]}
+    ticks = {f:name for f,name in ticks.items() if hz[0]<f<hz[-1]}
     ax.set_xticks(list(ticks), list(ticks.values()))
     ax.minorticks_off()
 
 def _plot_distances(ax, dist):
     "Distances (k, k) between centroids as colours, up to 8 also in figures"
-    k = len(dist)
+    clusters = range(len(dist))
     ax.imshow(dist, cmap='cividis')
-    ax.set(xticks=range(k), yticks=range(k), xlabel='cluster', ylabel='cluster', title='1 - cosine of centroids')
-    if k>8: return
-    for i,j in itertools.product(range(k), range(k)):
+    ax.set(xticks=clusters, yticks=clusters, xlabel='cluster', ylabel='cluster', title='1 - cosine of centroids')
+    if len(dist)>8: return
+    for i,j in itertools.product(clusters, clusters):
         colour = 'w' if dist[i,j]<dist.max()/2 else 'k'
         ax.text(j, i, f'{dist[i,j]:.3f}', ha='center', va='center', fontsize=7, color=colour)
 
 def _kmix_axes(k, figsize):
     "Three axes above, `k` below"
-    columns = math.lcm(3, k)
     fig = plt.figure(figsize=ifnone(figsize, (max(9, 2.4*k), 4.6)), constrained_layout=True)
-    grid = fig.add_gridspec(2, columns)
-    top = [fig.add_subplot(grid[0,i:i+columns//3]) for i in range(0, columns, columns//3)]
-    return top+[fig.add_subplot(grid[1,i:i+columns//k]) for i in range(0, columns, columns//k)]
+    top,bottom = fig.subfigures(2)
+    return [*top.subplots(1, 3), *bottom.subplots(1, k, squeeze=False)[0]]
 
 # %% ../../nbs/interpret/views.ipynb #77cb5c61
 def _nearest_clips(kmix, mel):
     "The clip of the bank nearest to each centroid, as spectrograms"
     feats,clusters = bank_clusters(kmix)
-    other = clusters[:,None]!=torch.arange(len(kmix.centroids), device=clusters.device)
     cosines = F.normalize(feats, dim=1)@kmix.centroids.T
-    nearest = cosines.masked_fill(other, -2).argmax(0)
+    own = F.one_hot(clusters, len(kmix.centroids)).bool()
+    nearest = cosines.masked_fill(~own, -2).argmax(0)
+    specs = kmix.bank.specs[nearest].cpu()
     meta = {k:mel.cfg[k] for k in ('sr','n_fft','hop_length','f_min','f_max')}
-    return [AudioSpectrogram(spec[None], **meta) for spec in kmix.bank.specs[nearest].cpu()]
+    return [AudioSpectrogram(spec[None], **meta) for spec in specs]
 
 @patch
 @torch.no_grad()
@@ -184,12 +201,15 @@ def plot_kmix(self:SlicerLearner,
     kmix,mel = learner_kmix(self),self.encoder.front.mel
     k,n_mels = kmix.centroids.shape
     counts = bank_clusters(kmix)[1].bincount(minlength=k).tolist()
-    axs = np.asarray(_kmix_axes(k, figsize) if axs is None else axs).ravel()
-    colours = [plt.get_cmap('viridis')(i/max(k-1, 1)*.9) for i in range(k)]
-    _plot_centroids(axs[0], kmix, mel_edges(n_mels, mel.f_min, mel.f_max)[1:-1], colours)
+    if axs is None: axs = _kmix_axes(k, figsize)
+    axs = np.ravel(axs)
+    colours = plt.get_cmap('viridis')(np.linspace(0, .9, k))
+    hz = mel_edges(n_mels, mel.f_min, mel.f_max)[1:-1]
+    _plot_centroids(axs[0], kmix, hz, colours)
     axs[1].bar(range(k), counts, color=colours)
     axs[1].set(xticks=range(k), xlabel='cluster', ylabel='clips', title=f'{sum(counts)} clips in the bank')
-    _plot_distances(axs[2], (1-kmix.centroids@kmix.centroids.T).fill_diagonal_(0).cpu().numpy())
+    dist = 1-kmix.centroids@kmix.centroids.T
+    _plot_distances(axs[2], dist.fill_diagonal_(0).cpu().numpy())
     specs = _nearest_clips(kmix, mel)
     for i,(spec,ax) in enumerate(zip(specs, axs[3:])):
         if counts[i]: spec.show(ax=ax, title=f'nearest to {i}', **kwargs)
@@ -206,7 +226,7 @@ def mix_example(
     x,           # a clip (1, 1, n_mels, frames)
     cluster:int, # of the partner
     alpha:float, # its share, 0…1
-)->tuple: # spectrograms of clip, partner and mix, and the partner's place in the bank; None if no clip of the bank is in the cluster
+)->tuple: # spectrograms of clip, partner and mix, and the partner's place in the bank; None for an empty cluster
     "Mix a clip with the clip of a cluster that is farthest from it"
     kmix = learner_kmix(learn)
     feats,clusters = bank_clusters(kmix)
@@ -214,9 +234,11 @@ def mix_example(
     if not len(members): return None
     cosines = F.normalize(feats[members], dim=1)@kmix.features(x)[0]
     partner = members[cosines.argmin()]
-    mix = kmix.encodes(x.as_subclass(Tensor), partner[None], tensor(float(alpha), device=x.device).view(1,1,1,1))
+    share = torch.full((1,1,1,1), float(alpha), device=x.device)
+    mix = kmix.encodes(x.as_subclass(Tensor), partner[None], share)
     specs = x[0],kmix.bank.specs[partner][None],mix[0]
-    return [retain_meta(x, AudioSpectrogram(spec)) for spec in specs],int(partner)
+    specs = [retain_meta(x, AudioSpectrogram(spec)) for spec in specs]
+    return specs,int(partner)
 
 # %% ../../nbs/interpret/views.ipynb #969625aa
 class _MixPlayer:
@@ -234,15 +256,18 @@ class _MixPlayer:
         example = mix_example(self.learn, self.x[clip:clip+1,:1], cluster, alpha)
         if example is None: return print(f'no clip of cluster {cluster} in the bank')
         specs,place = example
-        spec_grid(specs, ['clip', f'farthest of cluster {cluster}', f'{1-alpha:.0%} + {alpha:.0%}'], 3, **self.kwargs)
+        titles = ['clip', f'farthest of cluster {cluster}', f'{1-alpha:.0%} + {alpha:.0%}']
+        spec_grid(specs, titles, 3, **self.kwargs)
         if self.hear: self.play(specs, clip, place, alpha)
 
     def play(self, specs, clip, place, alpha):
-        a,b = self.sound(('clip',clip), specs[0]),self.sound(('bank',place), specs[1])
-        if learner_kmix(self.learn).norm is None: mix = math.sqrt(1-alpha)*a+math.sqrt(alpha)*b     # their powers add up
+        own = self.sound(('clip',clip), specs[0])
+        partner = self.sound(('bank',place), specs[1])
+        mixes_powers = learner_kmix(self.learn).norm is None
+        if mixes_powers: mix = math.sqrt(1-alpha)*own+math.sqrt(alpha)*partner
         else: mix = specs[2].to_audio()
         plt.show()
-        display(players([a, b, mix], ['clip','partner','mix']))
+        display(players([own, partner, mix], ['clip','partner','mix']))
 
 # %% ../../nbs/interpret/views.ipynb #a16d0bd0
 def sliders(
@@ -252,7 +277,8 @@ def sliders(
 ): # ipywidgets' `interactive`
     "Sliders that redraw, with a picture for pages without a kernel; ImportError without ipywidgets"
     try: from ipywidgets import interactive
-    except ImportError as e: raise ImportError('explore_kmix needs ipywidgets: pip install "slicer_fastai[widgets]"') from e
+    except ImportError as e:
+        raise ImportError('explore_kmix needs ipywidgets: pip install "slicer_fastai[widgets]"') from e
     class Sliders(interactive):
         def _repr_mimebundle_(self, **kwargs):
             still(**{k:control.value for k,control in zip(controls, self.children)})
@@ -274,13 +300,17 @@ def explore_kmix(self:SlicerLearner,
     **kwargs          # to `spec_grid`
 ): # an ipywidgets `interactive`; on a page without a kernel a picture
     "Sliders for clip, cluster and α: see and hear what k-mix does"
-    x,k = batch_specs(self, files, 0, max_n)[0],len(learner_kmix(self).centroids)
-    draw,still = [_MixPlayer(self, x, h, **kwargs).draw for h in (hear,False)]
+    x,_ = batch_specs(self, files, 0, max_n)
+    k = len(learner_kmix(self).centroids)
+    draw = _MixPlayer(self, x, hear, **kwargs).draw
+    still = _MixPlayer(self, x, False, **kwargs).draw
     try: from ipywidgets import IntSlider,FloatSlider
     except ImportError: IntSlider = FloatSlider = noop                  # `sliders` raises
     kw = dict(continuous_update=False)
-    return sliders(draw, still, clip=IntSlider(0, 0, len(x)-1, **kw), cluster=IntSlider(0, 0, k-1, **kw),
-                   alpha=FloatSlider(.2, min=0, max=1, step=.05, **kw))
+    return sliders(draw, still,
+        clip=IntSlider(0, 0, len(x)-1, **kw),
+        cluster=IntSlider(0, 0, k-1, **kw),
+        alpha=FloatSlider(.2, min=0, max=1, step=.05, **kw))
 
 # %% ../../nbs/interpret/views.ipynb #c9ecea5a
 def listens(
@@ -293,7 +323,8 @@ def listens(
     with eval_mode(m), torch.enable_grad():
         sim = (m.student(v)[0]*m.teach(v2, v2)[0]).sum(1)
         grad, = torch.autograd.grad(sim.sum(), v)
-    return (grad*(v.detach()-m.encoder.norm.mean)).abs()[:,0],sim.detach()
+    saliency = grad*(v.detach()-m.encoder.norm.mean)
+    return saliency.abs()[:,0],sim.detach()
 
 # %% ../../nbs/interpret/views.ipynb #e73edf93
 @patch

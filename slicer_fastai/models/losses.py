@@ -19,11 +19,14 @@ def instance_loss(
 )->Tensor: # scalar; the chance loss is ln(1+n)
     "Cross-entropy of finding `k` among `k` and the queue (MoCo, arXiv 1911.05722; SLICER's L_inst)"
     q,k,queue = q.float(),k.float(),queue.float()
-    pos = (q*k).sum(1, keepdim=True)/temp
+    positive = (q*k).sum(1, keepdim=True)/temp
     bias = q.new_zeros(len(queue))
-    if n is not None: bias = bias.masked_fill(torch.arange(len(queue), device=q.device)>=n, -torch.inf)
-    with torch.autocast(q.device.type, enabled=False): neg = torch.addmm(bias, q, queue.T, alpha=1/temp)
-    return (torch.cat([pos,neg], 1).logsumexp(1)-pos[:,0]).mean()
+    if n is not None:
+        empty = torch.arange(len(queue), device=q.device)>=n
+        bias = bias.masked_fill(empty, -torch.inf)
+    with torch.autocast(q.device.type, enabled=False): negatives = torch.addmm(bias, q, queue.T, alpha=1/temp)
+    logits = torch.cat([positive,negatives], 1)
+    return (logits.logsumexp(1)-positive[:,0]).mean()
 
 # %% ../../nbs/models/losses.ipynb #f858df61
 def cluster_loss(
@@ -32,10 +35,12 @@ def cluster_loss(
     temp:float=1.,   # temperature (SLICER: 1)
 )->Tensor: # scalar; ln(2C-1) if all columns are alike
     "Cross-entropy of finding each cluster's column in the other view (Contrastive Clustering, arXiv 2009.09687; SLICER's L_C)"
-    C = y1.shape[1]
-    z = F.normalize(torch.cat([y1,y2], 1).float().T, dim=1)
-    with torch.autocast(z.device.type, enabled=False): sim = (z@z.T/temp).fill_diagonal_(-torch.inf)
-    return F.cross_entropy(sim, torch.arange(2*C, device=z.device).roll(C))
+    n_clusters = y1.shape[1]
+    columns = F.normalize(torch.cat([y1,y2], 1).float().T, dim=1)
+    with torch.autocast(columns.device.type, enabled=False):
+        sim = (columns@columns.T/temp).fill_diagonal_(-torch.inf)
+    own = torch.arange(2*n_clusters, device=columns.device).roll(n_clusters)
+    return F.cross_entropy(sim, own)
 
 # %% ../../nbs/models/losses.ipynb #e39a3c6e
 def assignment_entropy(
@@ -43,7 +48,8 @@ def assignment_entropy(
 )->Tensor: # scalar, nats, 0…ln C
     "Entropy of the mean assignment: ln C if all clusters are used alike, 0 if one takes all"
     p = y.float().mean(0)
-    return -(p*p.clamp_min(torch.finfo(p.dtype).tiny).log()).sum()     # torch's `entr` has an infinite gradient at 0
+    log_p = p.clamp_min(torch.finfo(p.dtype).tiny).log()               # torch's `entr` has an infinite gradient at 0
+    return -(p*log_p).sum()
 
 # %% ../../nbs/models/losses.ipynb #0de52c0d
 def local_loss(
@@ -53,7 +59,8 @@ def local_loss(
 )->Tensor: # scalar; ln N by chance
     "Cross-entropy of finding each moment's twin among the moments of all clips"
     with torch.autocast(z.device.type, enabled=False): sim = z.float()@k.float().T/temp
-    return F.cross_entropy(sim, torch.arange(len(z), device=z.device))
+    own = torch.arange(len(z), device=z.device)
+    return F.cross_entropy(sim, own)
 
 def sounding(
     x:Tensor,        # log-mels (B, 1, n_mels, frames)
@@ -61,13 +68,15 @@ def sounding(
     nats:float=8.,   # quieter than the loudest moment by more: silent (8 nats: 35 dB)
 )->Tensor: # (B, T) bool
     "Which moments hold sound"
-    e = F.adaptive_max_pool1d(x.amax(2), T)[:,0]
-    return e>e.amax(1, keepdim=True)-nats
+    level = F.adaptive_max_pool1d(x.amax(2), T)[:,0]
+    loudest = level.amax(1, keepdim=True)
+    return level>loudest-nats
 
 def choose_moments(
     mask:Tensor,  # which may be chosen (B, T)
     n:int=3,      # of each row, or as many as there are
 )->Tensor: # (B, T) bool
     "Some moments of each clip at random"
-    r = torch.rand(mask.shape, device=mask.device).masked_fill(~mask, -1.)
-    return mask & torch.zeros_like(mask).scatter(1, r.topk(min(n, mask.shape[1])).indices, True)
+    draws = torch.rand(mask.shape, device=mask.device).masked_fill(~mask, -1.)
+    highest = draws.topk(min(n, mask.shape[1])).indices
+    return mask & torch.zeros_like(mask).scatter(1, highest, True)

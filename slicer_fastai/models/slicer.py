@@ -9,6 +9,7 @@ __all__ = ['SlicerNet', 'SlicerOutput', 'SlicerLoss', 'SlicerModel', 'running_av
 from ..core.processes import *
 from ..core.state import *
 from ..augment.mix import *
+from ..augment.crop import *
 from ..augment.views import *
 from .encoder import *
 from .losses import *

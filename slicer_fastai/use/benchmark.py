@@ -10,7 +10,7 @@ from ..core.files import *
 from ..models.encoder import *
 from .embed import *
 from .evaluate import *
-from .evaluate import Estimate,check_parts,join_parts
+from .evaluate import Estimate,as_parts,other_folds
 from .tasks import *
 from .tasks import tasks as known_tasks,short_name
 from fastai.basics import *
@@ -28,7 +28,8 @@ class TaskResult(ProbeResult):
         **info
     ):
         if parts is not None:
-            y,pred = [np.concatenate([getattr(part, k) for part in parts]) for k in ('y','pred')]
+            y = np.concatenate([part.y for part in parts])
+            pred = np.concatenate([part.pred for part in parts])
             groups = [f'{fold}/{group}' for fold,part in enumerate(parts) for group in part.groups]
             info = dict(folds=[float(part) for part in parts])
             value = np.mean(info['folds'])
@@ -63,9 +64,11 @@ def cfg(self:TaskResult)->dict:
     "The result as numbers, strings and lists, for JSON"
     res = dict(value=float(self), interval=list(self.interval()), **self.info)
     if not len(self.y): return res
-    labels,codes = np.unique([str(label) for label in (*self.y, *self.pred)], return_inverse=True)
+    named = [str(label) for label in (*self.y, *self.pred)]
+    labels,codes = np.unique(named, return_inverse=True)
     y,pred = np.split(codes, 2)
-    return {**res, 'labels':labels.tolist(), 'y':y.tolist(), 'pred':pred.tolist(), 'groups':self.groups.tolist()}
+    answers = dict(labels=labels, y=y, pred=pred, groups=self.groups)
+    return {**res, **{k:v.tolist() for k,v in answers.items()}}
 
 @patch(cls_method=True)
 def from_cfg(cls:TaskResult,
@@ -73,9 +76,9 @@ def from_cfg(cls:TaskResult,
 )->TaskResult:
     "The result that `cfg` was made of"
     info = {k:v for k,v in cfg.items() if k not in ('value','interval','labels','y','pred','groups')}
-    labels = np.array(cfg.get('labels', []))
-    y,pred = [labels[cfg[k]] if k in cfg else () for k in ('y','pred')]
-    return cls(value=cfg['value'], y=y, pred=pred, groups=cfg.get('groups'), **info)
+    if 'y' not in cfg: return cls(value=cfg['value'], **info)
+    labels = np.array(cfg['labels'])
+    return cls(value=cfg['value'], y=labels[cfg['y']], pred=labels[cfg['pred']], groups=cfg['groups'], **info)
 
 # %% ../../nbs/use/benchmark.ipynb #49215ff6
 class Benchmark(Comparison):
@@ -91,7 +94,7 @@ class Benchmark(Comparison):
 
     @property
     def scores(self)->pd.DataFrame:
-        "In %, a row for each encoder: the tasks; averages of speech, music and sound (of two tasks at least), and of all"
+        "In %: the tasks; the averages of speech, music and sound (if of two tasks at least); the average of all"
         percent = super().scores.drop(columns='average')
         averages = {}
         for kind in ('speech','music','sound'):
@@ -110,7 +113,8 @@ class Benchmark(Comparison):
     @property
     def cfg(self)->dict:
         "All of it as numbers, strings and lists"
-        results = {name:{task:r.cfg() for task,r in row.items()} for name,row in self.results.items()}
+        results = {}
+        for name,row in self.results.items(): results[name] = {task:r.cfg() for task,r in row.items()}
         return dict(format=1, how=self.how, encoders=self.encoders, tasks=self.tasks, results=results)
 
 # %% ../../nbs/use/benchmark.ipynb #a9378014
@@ -129,8 +133,10 @@ def load(cls:Benchmark,
     "Read a saved benchmark; ValueError if the file is something else"
     cfg = json.loads(Path(fn).read_text())
     version = cfg.get('format') if isinstance(cfg, dict) else None
-    if version!=1: raise ValueError(f'{fn} is no saved benchmark: its format is {version!r}, this version reads format 1')
-    results = {name:{task:TaskResult.from_cfg(r) for task,r in row.items()} for name,row in cfg['results'].items()}
+    if version!=1:
+        raise ValueError(f'{fn} is no saved benchmark: its format is {version!r}, this version reads format 1')
+    results = {}
+    for name,row in cfg['results'].items(): results[name] = {task:TaskResult.from_cfg(r) for task,r in row.items()}
     return cls(results, cfg['encoders'], cfg['tasks'], cfg['how'])
 
 # %% ../../nbs/use/benchmark.ipynb #8e038dff
@@ -146,10 +152,10 @@ def compare(self:Benchmark,
     for task in [o for o in ours if o in theirs]:
         same = self.tasks[task]['checksum']==other.tasks[task]['checksum']
         points,low,high = ours[task].minus(theirs[task]) if same else (math.nan,)*3
-        rows[task] = dict(ours=100*float(ours[task]), theirs=100*float(theirs[task]), points=100*points, low=100*low,
-                          high=100*high, clips='the same' if same else 'others')
+        percent = 100*np.array([ours[task], theirs[task], points, low, high])
+        rows[task] = [*percent, 'the same' if same else 'others']
     if not rows: raise ValueError(f'no task in common: {", ".join(ours)} here, {", ".join(theirs)} there')
-    return pd.DataFrame.from_dict(rows, orient='index')
+    return pd.DataFrame.from_dict(rows, orient='index', columns=['ours','theirs','points','low','high','clips'])
 
 # %% ../../nbs/use/benchmark.ipynb #bfc448ce
 def find_task(
@@ -163,16 +169,12 @@ def find_task(
         facts = {k:getattr(task, k) for k in ('title','kind','seconds','metric','split','lape')}
         return dict(facts, clips_in_full=task.clips),task.splits(Path(root)/task.folder)
     facts = dict(title=name, kind='own', seconds=None, metric='accuracy', split='its own', lape=False, clips_in_full=0)
-    parts = check_parts(name, task if isinstance(task, dict) else read_task(task))
-    splits = [parts] if 'train' in parts else split_folds(parts)
-    missing = [fn for split in splits for part in split.values() for fn in part[0] if isinstance(fn, Path) and not fn.exists()]
+    parts = as_parts(name, task)
+    files = [fn for files,*_ in parts.values() for fn in files]
+    missing = [fn for fn in files if isinstance(fn, Path) and not fn.exists()]
     if missing: raise MissingData(f'{name}: {len(missing)} files are not there, e.g. {missing[0]}')
-    return facts,splits
-
-def split_folds(folds)->list: # of dicts train, test
-    "A split for each fold: test on it, train on the others"
-    def others(name): return join_parts([part for other,part in folds.items() if other!=name])
-    return [dict(train=others(name), test=test) for name,test in folds.items()]
+    if 'train' in parts: return facts,[parts]
+    return facts,[dict(train=other_folds(parts, fold), test=test) for fold,test in parts.items()]
 
 # %% ../../nbs/use/benchmark.ipynb #a76a03d1
 def clips_fingerprint(
@@ -180,8 +182,9 @@ def clips_fingerprint(
 )->str: # eight digits
     "Checksum of file names (with their folder) and labels, in order"
     def named(files, labels, *_): return [(short_name(fn), label) for fn,label in zip(files, labels)]
-    parts = [(k, split[k]) for split in splits for k in ('train','valid','test') if k in split]
-    return fingerprint([(k, named(*part)) for k,part in parts])
+    parts = []
+    for split in splits: parts += [(k, named(*split[k])) for k in ('train','valid','test') if k in split]
+    return fingerprint(parts)
 
 def limit_part(
     part:tuple,  # (files, labels, groups or None)
@@ -202,10 +205,17 @@ def limit_part(
 # %% ../../nbs/use/benchmark.ipynb #db65ff9b
 def describe_encoder(encoder)->dict:
     "How an encoder is built, and a fingerprint of its weights, for JSON"
-    return dict(arch=str(encoder.arch), kwargs={k:str(v) for k,v in encoder.kwargs.items()}, layers=list(encoder.layers),
-                pool=encoder.pool, front=encoder.front.cfg, num_features=encoder.num_features,
-                parameters=sum(p.numel() for p in encoder.parameters()),
+    return dict(arch=str(encoder.arch), kwargs={k:str(v) for k,v in encoder.kwargs.items()},
+                layers=list(encoder.layers), pool=encoder.pool, front=encoder.front.cfg,
+                num_features=encoder.num_features, parameters=sum(p.numel() for p in encoder.parameters()),
                 weights=fingerprint(*encoder.state_dict().values()))
+
+def named_encoders(encoder)->dict: # name → `AudioEncoder`
+    "An encoder, the name or folder of one, or a dict of those"
+    def read(e): return AudioEncoder.from_pretrained(e) if isinstance(e, (str,Path)) else e
+    if isinstance(encoder, dict): return {name:read(e) for name,e in encoder.items()}
+    name = Path(encoder).name if isinstance(encoder, (str,Path)) else 'encoder'
+    return {name:read(encoder)}
 
 def encode_labels(
     splits:list,  # dicts of parts: (files, labels, …)
@@ -213,7 +223,8 @@ def encode_labels(
 ): # function of labels → array
     "How labels become targets of a probe: strings, or indicators (n, c)"
     if not several: return lambda labels: np.array([str(label) for label in labels])
-    vocab = sorted({label for split in splits for part in split.values() for labels in part[1] for label in L(labels)})
+    every = [labels for split in splits for part in split.values() for labels in part[1]]
+    vocab = sorted({label for labels in every for label in L(labels)})
     return lambda labels: np.array([[name in own for name in vocab] for own in labels], int)
 
 def probe_splits(
@@ -244,14 +255,14 @@ def benchmark(
     **kwargs        # to `embed`
 )->Benchmark:
     "Linear probes of frozen encoders on tasks with their official splits; MissingData before anything is embedded"
-    if not isinstance(encoder, dict): encoder = {Path(encoder).name if isinstance(encoder, (str,Path)) else 'encoder':encoder}
-    encoders = {name:AudioEncoder.from_pretrained(e) if isinstance(e, (str,Path)) else e for name,e in encoder.items()}
+    encoders = named_encoders(encoder)
     if tasks is None: tasks = [name for name,task in known_tasks.items() if task.lape]
-    named = tasks if isinstance(tasks, dict) else {getattr(task, 'name', task):task for task in L(tasks)}
-    found = {name:find_task(name, task, root) for name,task in named.items()}
+    if not isinstance(tasks, dict): tasks = {getattr(task, 'name', task):task for task in L(tasks)}
+    found = {name:find_task(name, task, root) for name,task in tasks.items()}
     probe = 'ridge on standardised embeddings; regularisation chosen on the validation part, or by cross-validation'
     how = dict(probe=probe, limit=limit, slicer_fastai=slicer_fastai.__version__)
-    res = Benchmark({name:{} for name in encoders}, {name:describe_encoder(e) for name,e in encoders.items()}, {}, how)
+    recipes = {name:describe_encoder(e) for name,e in encoders.items()}
+    res = Benchmark({name:{} for name in encoders}, recipes, {}, how)
     for task,(facts,splits) in found.items():
         splits = [{k:limit_part(part, limit) for k,part in split.items()} for split in splits]
         clips = {k:len(part[0]) for k,part in splits[0].items()}

@@ -76,7 +76,8 @@ def name_checksum(fn):
 
 def pick(part, keep):
     "The clips of (files, labels, groups or None) where `keep`"
-    return tuple(None if values is None else list(itertools.compress(values, keep)) for values in part)
+    def kept(values): return None if values is None else list(itertools.compress(values, keep))
+    return tuple(map(kept, part))
 
 def with_valid(train, test, each=False, share=.1):
     "Parts train, valid and test, with the validation part carved from `train`"
@@ -97,7 +98,7 @@ class Cut(Clip):
 
 # %% ../../nbs/use/tasks.ipynb #c74025f4
 def cut_noise(folder, n):
-    "Seconds of noise that overlap by half: at most `n` to train on; from the last fifth of each recording an eighth as many to validate on"
+    "Seconds of noise, half overlapping: at most `n` to train on, an eighth as many to validate on from the ends of recordings"
     train,valid = [],[]
     for fn in require_some(folder.glob('*.wav'), f'{folder.name}/*.wav'):
         n_starts = int(2*len(read_window(fn, None))/16000)-1
@@ -105,12 +106,14 @@ def cut_noise(folder, n):
         border = round(.8*n_starts)
         train += cuts[:border]
         valid += cuts[border+1:]                    # the one between overlaps with both
-    return dict(train=sorted(train, key=name_checksum)[:n], valid=sorted(valid, key=name_checksum)[:n//8+1])
+    train,valid = [sorted(cuts, key=name_checksum) for cuts in (train,valid)]
+    return dict(train=train[:n], valid=valid[:n//8+1])
 
 # %% ../../nbs/use/tasks.ipynb #a1a11d55
 ten_words = 'yes no up down left right on off stop go'.split()
-more_words = 'bed bird cat dog happy house marvin sheila tree wow zero one two three four five six seven eight nine'.split()
-command_words = {1: ten_words+more_words, 2: ten_words+more_words+'backward follow forward learn visual'.split()}
+thirty_words = ten_words+'bed bird cat dog happy house marvin sheila tree wow'.split()
+thirty_words += 'zero one two three four five six seven eight nine'.split()
+command_words = {1: thirty_words, 2: thirty_words+'backward follow forward learn visual'.split()}
 
 def read_commands(path, version):
     "Parts of Speech Commands by its lists, with speakers as groups"
@@ -136,9 +139,11 @@ def with_unknown_and_silence(part, n, cuts):
     files,labels,_ = part
     others = [fn for fn,label in zip(files, labels) if label not in ten_words]
     unknown = set(sorted(others, key=name_checksum)[:n])
-    rows = [(fn, label if label in ten_words else '_unknown_', speaker)
-            for fn,label,speaker in zip(*part) if label in ten_words or fn in unknown]
-    rows += [(cut, '_silence_', cut.fn.name) for cut in cuts[:n]]
+    rows = []
+    for fn,label,speaker in zip(*part):
+        if label in ten_words: rows.append((fn, label, speaker))
+        elif fn in unknown: rows.append((fn, '_unknown_', speaker))
+    for cut in cuts[:n]: rows.append((cut, '_silence_', cut.fn.name))
     return tuple(map(list, zip(*rows)))
 
 def read_commands12(path, version):
@@ -174,8 +179,10 @@ def read_voxceleb1(path):
     lines = require(path, 'iden_split.txt', 'wav').read_text().splitlines()
     numbers,names = zip(*[line.split() for line in lines if line.strip()])
     files = require_files([path/'wav'/name for name in names])
-    part = files,[fn.parts[-3] for fn in files],[fn.parts[-2] for fn in files]
-    return {k:pick(part, [number==n for number in numbers]) for k,n in (('train','1'),('valid','2'),('test','3'))}
+    speakers = [fn.parts[-3] for fn in files]
+    videos = [fn.parts[-2] for fn in files]
+    def part(n): return pick((files,speakers,videos), [number==n for number in numbers])
+    return dict(train=part('1'), valid=part('2'), test=part('3'))
 
 # %% ../../nbs/use/tasks.ipynb #23fae44c
 voxforge_folders = {language:f'{folder}/Trunk/Audio/Main/16kHz_16bit' for language,folder in
@@ -209,8 +216,8 @@ def read_iemocap(path):
                 rows.append((path/wavs/dialog/f'{name}.wav', emotions[emotion], f'{session}{turn[0]}', session))
     *part,sessions = map(list, zip(*rows))
     require_files(part[0])
-    which = dict(train=(1,2,3), valid=(4,), test=(5,))
-    return {k:pick(part, [session in own for session in sessions]) for k,own in which.items()}
+    def of(*which): return pick(part, [session in which for session in sessions])
+    return dict(train=of(1,2,3), valid=of(4), test=of(5))
 
 # %% ../../nbs/use/tasks.ipynb #c84e201e
 def read_nsynth(path):
@@ -257,7 +264,8 @@ def read_tut(path):
     def part(name):
         fn = require(path, f'evaluation_setup/{name}.txt')
         table = pd.read_csv(fn, sep='\t', header=None, names=['file','label'])
-        return require_files([path/file for file in table.file]),table.label.tolist(),[place.get(file, file) for file in table.file]
+        files = require_files([path/file for file in table.file])
+        return files,table.label.tolist(),[place.get(file, file) for file in table.file]
     return with_valid(part('fold1_train'), part('fold1_evaluate'), each=True)
 
 def read_fsd50k(path):
@@ -266,19 +274,21 @@ def read_fsd50k(path):
     vocab = set(pd.read_csv(require(path, f'{truth}/vocabulary.csv'), header=None)[1])
     dev = read_columns(path, f'{truth}/dev.csv', ['fname','labels','split'])
     test = read_columns(path, f'{truth}/eval.csv', ['fname','labels'])
-    unknown = {label for table in (dev,test) for labels in table.labels for label in labels.split(',')}-vocab
-    if unknown: missing(f'labels {", ".join(sorted(unknown)[:3])} in vocabulary.csv')
+    named = {label for table in (dev,test) for labels in table.labels for label in labels.split(',')}
+    unknown = sorted(named-vocab)
+    if unknown: missing(f'labels {", ".join(unknown[:3])} in vocabulary.csv')
     def part(table, name):
         files = require_files([path/f'FSD50K.{name}_audio/{fname}.wav' for fname in table.fname])
         return files,[labels.split(',') for labels in table.labels],None
-    return dict(train=part(dev[dev.split=='train'], 'dev'), valid=part(dev[dev.split=='val'], 'dev'), test=part(test, 'eval'))
+    train,valid = [dev[dev.split==name] for name in ('train','val')]
+    return dict(train=part(train, 'dev'), valid=part(valid, 'dev'), test=part(test, 'eval'))
 
 # %% ../../nbs/use/tasks.ipynb #c6c13d4f
 def split_by_fold(n, part, fold_of):
     "A split for each of `n` folds, numbered from 1; `fold_of` each clip"
     require_files(part[0])
-    absent = set(range(1, n+1))-set(fold_of)
-    if absent: missing(f'fold {", ".join(map(str, sorted(absent)))}')
+    absent = sorted(set(range(1, n+1))-set(fold_of))
+    if absent: missing(f'fold {", ".join(map(str, absent))}')
     tests = [np.array(fold_of)==fold for fold in range(1, n+1)]
     return [with_valid(pick(part, ~test), pick(part, test)) for test in tests]
 
@@ -286,13 +296,15 @@ def read_urbansound8k(path):
     "Ten folds, with recordings as groups"
     table = read_columns(path, 'metadata/UrbanSound8K.csv', ['slice_file_name','fsID','fold','class'])
     files = [path/f'audio/fold{fold}'/name for fold,name in zip(table.fold, table.slice_file_name)]
-    return split_by_fold(10, (files,table['class'].tolist(),table.fsID.astype(str).tolist()), table.fold)
+    recordings = table.fsID.astype(str).tolist()
+    return split_by_fold(10, (files,table['class'].tolist(),recordings), table.fold)
 
 def read_esc50(path):
     "Five folds, with recordings as groups"
     table = read_columns(path, 'meta/esc50.csv', ['filename','fold','category','src_file'])
     files = [path/'audio'/name for name in table.filename]
-    return split_by_fold(5, (files,table.category.tolist(),table.src_file.astype(str).tolist()), table.fold)
+    recordings = table.src_file.astype(str).tolist()
+    return split_by_fold(5, (files,table.category.tolist(),recordings), table.fold)
 
 # %% ../../nbs/use/tasks.ipynb #35920c3d
 @dataclass(repr=False)
@@ -321,7 +333,8 @@ class Task:
         try:
             if not path.is_dir(): missing('the folder itself')
             res = self.reader(path)
-        except MissingData as e: raise MissingData(f'{self.title}: {path} lacks {e}.\nHow to get it:\n{self.get}') from None
+        except MissingData as e:
+            raise MissingData(f'{self.title}: {path} lacks {e}.\nHow to get it:\n{self.get}') from None
         res = res if isinstance(res, list) else [res]
         empty = [k for split in res for k,part in split.items() if not part[0]]
         if empty: raise MissingData(f'{self.title}: {path} has no {empty[0]} clips')
@@ -371,27 +384,31 @@ tut = 'TUT-urban-acoustic-scenes-2018-development'
 how_to_get = dict(
     commands1=commands_steps(1),
     commands2=commands_steps(2),
-    librispeech=steps('curl -L https://www.openslr.org/resources/12/train-clean-100.tar.gz | tar xz', '# CC-BY 4.0; makes LibriSpeech/'),
+    librispeech=steps('curl -L https://www.openslr.org/resources/12/train-clean-100.tar.gz | tar xz',
+                      '# CC-BY 4.0; makes LibriSpeech/'),
     voxceleb1=steps(f'# sign the form at {voxceleb_site}/ : vox1_dev_wav.zip and vox1_test_wav.zip,',
                     '# both unpacked in VoxCeleb1/ (one wav/)',
                     f'curl -o VoxCeleb1/iden_split.txt {voxceleb_site}/meta/iden_split.txt'),
-    voxforge=steps(*[f'wget -r -nH --cut-dirs=1 -np -A tgz -P voxforge {voxforge_site}/{folder}/' for folder in voxforge_folders.values()],
+    voxforge=steps(*[f'wget -r -nH --cut-dirs=1 -np -A tgz -P voxforge {voxforge_site}/{folder}/'
+                     for folder in voxforge_folders.values()],
                    'find voxforge -name "*.tgz" -execdir tar xzf {} \\;', '# GPL'),
     iemocap=steps('# sign the form at https://sail.usc.edu/iemocap/iemocap_release.htm ; unpack IEMOCAP_full_release'),
     nsynth=steps('mkdir -p nsynth',
-                 *[f'curl -L {nsynth_site}/nsynth-{k}.jsonwav.tar.gz | tar xz -C nsynth' for k in ('train','valid','test')], '# CC-BY 4.0'),
+                 *[f'curl -L {nsynth_site}/nsynth-{k}.jsonwav.tar.gz | tar xz -C nsynth' for k in ('train','valid','test')],
+                 '# CC-BY 4.0'),
     birds=steps('mkdir -p birds/ff1010bird birds/warblrb10k',
                 f'curl -LO {archive}/ff1010bird/ff1010bird_wav.zip && unzip -d birds/ff1010bird ff1010bird_wav.zip',
                 f'curl -Lo birds/ff1010bird/ff1010bird_metadata_2018.csv {figshare}/10853303',
-                f'curl -LO {archive}/warblrb10k_public/warblrb10k_public_wav.zip && unzip -d birds/warblrb10k warblrb10k_public_wav.zip',
+                f'curl -LO {archive}/warblrb10k_public/warblrb10k_public_wav.zip '
+                '&& unzip -d birds/warblrb10k warblrb10k_public_wav.zip',
                 f'curl -Lo birds/warblrb10k/warblrb10k_public_metadata_2018.csv {figshare}/10853306', '# CC-BY 4.0'),
     tut2018=steps(*zenodo(1228142, f'{tut}.audio.{{1..13}}.zip', f'{tut}.meta.zip'), "unzip '*.zip'", '# non-commercial'),
     urbansound8k=steps(*zenodo(1203745, 'UrbanSound8K.tar.gz'), 'tar xzf UrbanSound8K.tar.gz', '# CC-BY-NC 4.0'),
     esc50=steps('curl -LO https://github.com/karolpiczak/ESC-50/archive/master.zip && unzip master.zip', '# CC-BY-NC 3.0'),
-    fsd50k=steps('# https://zenodo.org/records/4060432 : the parts of dev_audio and eval_audio joined by zip -s 0, and ground_truth; '
-                 'unpack all in FSD50K/', '# CC-BY, single clips CC-BY-NC'),
-    gtzan=steps('# the archive genres (or genres_original), unpacked in GTZAN/ ; its first home is gone, copies are on several sites; '
-                'no licence is known',
+    fsd50k=steps('# https://zenodo.org/records/4060432 : the parts of dev_audio and eval_audio joined by zip -s 0, '
+                 'and ground_truth; unpack all in FSD50K/', '# CC-BY, single clips CC-BY-NC'),
+    gtzan=steps('# the archive genres (or genres_original), unpacked in GTZAN/ ; its first home is gone, '
+                'copies are on several sites; no licence is known',
                 '# train_filtered.txt, valid_filtered.txt, test_filtered.txt beside it: '
                 'https://github.com/jongpillee/music_dataset_split, folder GTZAN_split'))
 
@@ -411,17 +428,24 @@ all_tasks = [
               partial(read_commands, version=2), 'its lists', 'commands2'),
     lape_task('librispeech', 'LibriSpeech, speakers of train-clean-100', 'speech', 13, 251, 28539, 'LibriSpeech',
               read_librispeech, 'carved: 80/10/10 % of each speaker'),
-    lape_task('voxceleb1', 'VoxCeleb1, speakers', 'speech', 8, 1251, 153516, 'VoxCeleb1', read_voxceleb1, 'iden_split.txt'),
-    lape_task('voxforge', 'VoxForge, 6 languages', 'speech', 4, 6, 0, 'voxforge', read_voxforge, 'carved: 80/10/10 % of the speakers'),
-    lape_task('iemocap', 'IEMOCAP, 4 emotions', 'speech', 6, 4, 5531, 'IEMOCAP_full_release', read_iemocap,
-              'sessions: 1-3 train, 4 validates, 5 tests'),
+    lape_task('voxceleb1', 'VoxCeleb1, speakers', 'speech', 8, 1251, 153516, 'VoxCeleb1',
+              read_voxceleb1, 'iden_split.txt'),
+    lape_task('voxforge', 'VoxForge, 6 languages', 'speech', 4, 6, 0, 'voxforge',
+              read_voxforge, 'carved: 80/10/10 % of the speakers'),
+    lape_task('iemocap', 'IEMOCAP, 4 emotions', 'speech', 6, 4, 5531, 'IEMOCAP_full_release',
+              read_iemocap, 'sessions: 1-3 train, 4 validates, 5 tests'),
     lape_task('nsynth', 'NSynth, instrument families', 'music', 4, 11, 305979, 'nsynth', read_nsynth, 'its own'),
-    lape_task('birds', 'Bird song: ff1010bird and warblrb10k', 'sound', 10, 2, 15690, 'birds', read_birds, 'carved: 80/10/10 %'),
-    lape_task('tut2018', 'TUT Urban Acoustic Scenes 2018', 'sound', 9, 10, 8640, tut, read_tut, 'fold 1; places validate'),
-    lape_task('urbansound8k', 'UrbanSound8K', 'sound', 4, 10, 8732, 'UrbanSound8K', read_urbansound8k, '10 folds; recordings validate'),
-    Task('esc50', 'ESC-50', 'sound', 5, 50, 2000, 'ESC-50-master', read_esc50, '5 folds; recordings validate', how_to_get['esc50']),
+    lape_task('birds', 'Bird song: ff1010bird and warblrb10k', 'sound', 10, 2, 15690, 'birds',
+              read_birds, 'carved: 80/10/10 %'),
+    lape_task('tut2018', 'TUT Urban Acoustic Scenes 2018', 'sound', 9, 10, 8640, tut,
+              read_tut, 'fold 1; places validate'),
+    lape_task('urbansound8k', 'UrbanSound8K', 'sound', 4, 10, 8732, 'UrbanSound8K',
+              read_urbansound8k, '10 folds; recordings validate'),
+    Task('esc50', 'ESC-50', 'sound', 5, 50, 2000, 'ESC-50-master',
+         read_esc50, '5 folds; recordings validate', how_to_get['esc50']),
     Task('fsd50k', 'FSD50K', 'sound', 30, 200, 51197, 'FSD50K', read_fsd50k, 'its own', how_to_get['fsd50k'], 'mAP'),
-    Task('gtzan', 'GTZAN, genres', 'music', 30, 10, 930, 'GTZAN', read_gtzan, 'fault-filtered lists', how_to_get['gtzan'])]
+    Task('gtzan', 'GTZAN, genres', 'music', 30, 10, 930, 'GTZAN',
+         read_gtzan, 'fault-filtered lists', how_to_get['gtzan'])]
 
 # %% ../../nbs/use/tasks.ipynb #e1e67921
 class Tasks(dict):
@@ -433,8 +457,9 @@ class Tasks(dict):
     )->pd.DataFrame: # a row for each task
         "All tasks as a table"
         columns = ['title','kind','classes','clips','seconds','metric','split','lape','folder']
-        table = pd.DataFrame([{k:getattr(task, k) for k in columns} for task in self.values()], index=list(self))
-        return table if root is None else table.assign(there=[(Path(root)/folder).is_dir() for folder in table.folder])
+        table = pd.DataFrame([vars(task) for task in self.values()], index=[*self], columns=columns)
+        if root is not None: table['there'] = [(Path(root)/folder).is_dir() for folder in table.folder]
+        return table
 
 tasks = Tasks({task.name:task for task in all_tasks})
 
