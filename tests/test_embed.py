@@ -137,7 +137,7 @@ def test_only_what_is_new_is_embedded(enc, files, tmp_path, monkeypatch):
     (tmp_path/'bad.wav').write_text('x')
     with pytest.warns(UserWarning, match='bad.wav'):
         shutil.copy(files[7], tmp_path/'new2.wav'); ix.add(tmp_path)
-    assert len(ix.files)==7 and set(ix.of)==set(range(7))
+    assert len(ix.files)==7 and set(ix.file_of)==set(range(7))
 
 def test_index_of_many_calls(enc, files, tmp_path):
     "Arrays are counted on, files are known by path, each once; labels given later are taken, those known stay; of two packs both clips"
@@ -167,16 +167,19 @@ def test_an_index_stays_whole(enc, files, tmp_path, monkeypatch):
     real,new = s.embed,tmp_path/'new.wav'
     sf.write(new, np.random.default_rng(0).normal(size=80000)*.1, 16000)
     def stop(*args, **kwargs): raise KeyboardInterrupt
-    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt): m.setattr(s, '_starts', stop); ix.add(new)
-    assert len(ix.files)==2 and len(ix.of)==len(ix.vectors)==len(ix.starts)==len(before)
+    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt): m.setattr(s, 'window_starts', stop); ix.add(new)
+    assert len(ix.files)==2 and len(ix.file_of)==len(ix.vectors)==len(ix.starts)==len(before)
     def gone(*args, **kwargs): res = real(*args, **kwargs); new.unlink(); return res
     monkeypatch.setattr(s, 'embed', gone)
-    assert np.allclose(ix.add(new, max_s=1.5).starts[ix.of==2], [0,.55]) and ix.files[2]==str(new)
+    assert np.allclose(ix.add(new, max_s=1.5).starts[ix.file_of==2], [0,.55]) and ix.files[2]==str(new)
 
 def test_a_long_question_in_pieces(index):
     q = np.random.default_rng(0).normal(size=(150,index.vectors.shape[1])).astype(np.float32); q[140] = index.vectors[-1]
-    r = index._best(q, 3, False, np.ones(len(index), bool))
-    close(r.score, np.sort((index._standard()[2]@index._unit(q).T).max(1))[::-1][:3]); assert r.file[0]==index.files[-1] and r.score[0]>.999
+    r = index.nearest(q, 3, False, np.ones(len(index), bool))
+    mean,spread = index.vectors.mean(0),index.vectors.std(0)+1e-6
+    unit = lambda z: z/np.linalg.norm(z, axis=1, keepdims=True)
+    cosine = unit((index.vectors-mean)/spread)@unit((q-mean)/spread).T
+    close(r.score, np.sort(cosine.max(1))[::-1][:3]); assert r.file[0]==index.files[-1] and r.score[0]>.999
 
 def test_arrays_of_names(enc, files): close(enc.embed(np.array(list(map(str, files[:2])))), enc.embed(files[:2]))
 

@@ -55,7 +55,10 @@ def test_card_of_a_learner(tiny, enc):
 def patches(fn):
     "(class, method) of what a module patches into classes, and of the methods that its own classes define"
     for o in ast.parse(fn.read_text()).body:
-        if isinstance(o, ast.ClassDef): yield from ((o.name, m.name) for m in o.body if isinstance(m, ast.FunctionDef))
+        if isinstance(o, ast.ClassDef):
+            for m in o.body:
+                setter = isinstance(m, ast.FunctionDef) and any('.setter' in ast.unparse(d) for d in m.decorator_list)
+                if isinstance(m, ast.FunctionDef) and not setter: yield o.name,m.name
         if isinstance(o, ast.FunctionDef) and any('patch' in ast.unparse(d) for d in o.decorator_list):
             yield ast.unparse(o.args.args[0].annotation),o.name
 

@@ -1,6 +1,7 @@
 "Learning from labels: where it begins, what is heard, what comes back"
-import pytest
+import pytest, soxr, soundfile as sf
 from conftest import *
+from slicer_fastai.use.finetune import logit_scale,set_head
 
 @pytest.fixture(scope='module')
 def enc():
@@ -154,3 +155,37 @@ def test_the_rate_grows_with_the_clips(labelled, enc, monkeypatch, n, pretrained
     monkeypatch.setattr(l.dls.train, 'dataset', range(n))
     l.fine_tune(1)
     assert seen[0].start==seen[0].stop==pytest.approx(want)
+
+def test_quiet_features_make_no_answer_nan(files, tmp_path):
+    "Sounds at 8 kHz leave the upper mel bands empty: some features hardly vary, less than the epsilon of a batch norm"
+    fs = []
+    for i,f in enumerate(files):
+        sf.write(fn := tmp_path/f'{i}.wav', soxr.resample(sf.read(f)[0], 16000, 8000), 8000)
+        fs.append(fn)
+    set_seed(0); enc = AudioEncoder('audiontt', **encoder_kw).eval()
+    std = enc.embed(fs).std(0)
+    assert (std<1e-4).any()
+    dls = SlicerDataLoaders.from_lists(tmp_path, fs, files.map(parent_label), valid_pct=.4, bs=16, num_workers=0, device='cpu')
+    l = audio_learner(dls, enc)
+    assert (l.model.head[0].running_var>=0).all()
+    assert quiet(l, l.validate)[1]==pytest.approx(probe_of(enc, dls), abs=.03)
+    quiet(l, l.fine_tune, 1); assert quiet(l, l.get_preds)[0].isfinite().all()
+
+@pytest.mark.parametrize('std', [1., 1e-3, 1e-6, 1e-9])
+def test_the_head_is_the_ridge_whatever_the_spread(std):
+    "In evaluation, whether features vary more or less than the epsilon of the batch norm"
+    rng = np.random.default_rng(0); y = np.arange(60)%3
+    x = ((rng.normal(size=(60,8))+y[:,None])*std).astype(np.float32)
+    ridge,head = Ridge(x, y),nn.Sequential(nn.BatchNorm1d(8), nn.Linear(8, 4)).eval()
+    with torch.no_grad(): set_head(head, ridge); out = head(torch.from_numpy(x)).numpy()
+    want = logit_scale(ridge)*ridge.scores(x)
+    np.testing.assert_allclose(out[:,:3], want, atol=2e-3*abs(want).max()); assert (out[:,3]<=out.max(1)).all()
+
+def test_scores_that_are_not_finite_are_an_error(enc, labelled):
+    "By the name of the clip, instead of an answer that means nothing"
+    l = audio_learner(labelled, enc); fn = labelled.valid_ds.items[0][0]
+    with torch.no_grad(): l.model.head[1].bias[0] = math.nan
+    for f in (lambda: l.predict(fn), lambda: quiet(l, l.result), lambda: quiet(l, l.plot_top_losses, 2)):
+        with pytest.raises(ValueError, match=f'{fn.name}.*not finite'): f()
+    with torch.no_grad(): next(l.encoder.parameters())[:] = math.nan
+    with pytest.raises(ValueError, match='finite embedding'): l.probe_head()

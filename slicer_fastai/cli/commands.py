@@ -13,7 +13,7 @@ from ..audio.clip import printable
 from .tables import *
 from ..core.files import *
 from ..core.processes import *
-from ..use.embed import _escaped
+from ..use.embed import printable_table
 from ..use.evaluate import check_parts
 from fastai.basics import *
 from fastcore.script import CliError
@@ -77,7 +77,7 @@ def write_part(fn, files, index, labels):
     part = SoundIndex(index.encoder, index.level, index.hop)
     try: part.add(files, labels, progress=False)
     except AudioReadError as e: warnings.warn(f'{fn}: none of its {len(files)} recordings could be read, e.g. {e}')
-    with whole_path(fn) as tmp: _escaped(part.to_frame()).to_parquet(tmp, index=False)
+    with whole_path(fn) as tmp: printable_table(part.to_frame()).to_parquet(tmp, index=False)
     print(f'{fn}: {len(part)} vectors', file=sys.stderr)
 
 def embed_parts(

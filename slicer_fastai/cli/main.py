@@ -68,8 +68,8 @@ def parse_command(
 
 def print_table(df):
     "Print a table, names that are not UTF-8 escaped"
-    from slicer_fastai.use.embed import _escaped
-    print(_escaped(df).to_string(index=False, max_cols=12))
+    from slicer_fastai.use.embed import printable_table
+    print(printable_table(df).to_string(index=False, max_cols=12))
 
 # %% ../../nbs/cli/main.ipynb #b9690a50
 def run_command(name, args)->int: # exit status

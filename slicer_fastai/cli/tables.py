@@ -9,7 +9,7 @@ __all__ = ['table_writers', 'column_names', 'check_table_name', 'write_table', '
 # %% ../../nbs/cli/tables.ipynb #40aadb0b
 from ..audio.clip import *
 from ..core.files import *
-from ..use.embed import _escaped
+from ..use.embed import printable_table
 from fastai.basics import *
 from fastcore.script import CliError
 from importlib.util import find_spec
@@ -41,7 +41,7 @@ def write_table(
     if out is None: return df
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with whole_path(out) as tmp: table_writers[out.suffix](_escaped(pd.DataFrame(df)), tmp)
+    with whole_path(out) as tmp: table_writers[out.suffix](printable_table(pd.DataFrame(df)), tmp)
     return df
 
 # %% ../../nbs/cli/tables.ipynb #07f5100f

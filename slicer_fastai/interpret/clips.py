@@ -109,13 +109,6 @@ def play_below(
     display(players([front.read(f) for f in files], labels))
 
 # %% ../../nbs/interpret/clips.ipynb #9eac4c84
-def dataset_reader(ds):
-    "The `ReadAudio` of a data set, which knows the files that were skipped; None if there is none"
-    if hasattr(ds, 'read'): return ds.read
-    for tl in getattr(ds, 'tls', []):
-        for tfm in tl.tfms.fs:
-            if isinstance(tfm, ReadAudio): return tfm
-
 def batch_files(
     dl,    # a loader of clips
     files, # the files of its data set, in order
@@ -124,7 +117,7 @@ def batch_files(
 )->list: # a file for each clip; [] if they cannot be known
     "The files of a batch, by the loader's order in this epoch"
     order = getattr(dl, '_DataLoader__idxs', None)
-    reader = dataset_reader(dl.dataset)
+    reader = getattr(dl.dataset, 'reader', None)
     if not files or order is None or reader is None or len(reader.bad): return []
     start = i*dl.bs
     idxs = order[start:start+dl.bs]

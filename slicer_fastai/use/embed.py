@@ -10,159 +10,228 @@ from ..core.state import *
 from ..audio.tensor import *
 from ..audio.clip import *
 from ..audio.clip import printable
-from ..audio.frontend import *
 from ..models.encoder import *
 from ..data.pack import *
 from fastai.basics import *
 from fastprogress import progress_bar
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 import html
 
 # %% ../../nbs/use/embed.ipynb #c1a00004
-def get_clips(
-    items,        # a folder, a pack, a table, one item or a list of them, see `Clip`
-    sr:int,       # the rate wanted, in hertz
-    rate=None,    # that of arrays
-    fn_col=0,     # of a table: column of file names, by name or place
-    path='.',     # of a table: file names are relative to it
-)->L: # of `Clip`s
-    "Items of any kind as `Clip`s, in their order"
+def list_items(items, fn_col=0, path='.'):
+    "A folder, pack, table, or a single file or array, as a sequence of items"
     if isinstance(items, (str,Path)) and Path(items).is_dir():
-        items = AudioPack(items) if (Path(items)/'index.npz').exists() else get_audio_files(items)
-    elif isinstance(items, pd.DataFrame): items = [Path(path)/o for o in (items[fn_col] if fn_col in items.columns else items.iloc[:,fn_col])]
-    elif isinstance(items, (str,os.PathLike,dict)): items = [items]
-    elif isinstance(items, np.ndarray) and items.dtype.kind in 'US': items = list(map(os.fsdecode, items.ravel()))
-    elif isinstance(items, (np.ndarray,Tensor)) and items.ndim<3 and items.dtype!=object: items = [items]
-    res = L(o.at_rate(sr) if isinstance(o, Clip) else Clip(o, sr, rate=rate, name=f'item {i}') for i,o in enumerate(items))
-    if not res: raise ValueError('no items: give at least one audio file, array or folder')
-    return res
+        return AudioPack(items) if (Path(items)/'index.npz').exists() else get_audio_files(items)
+    if isinstance(items, pd.DataFrame):
+        names = items[fn_col] if fn_col in items.columns else items.iloc[:,fn_col]
+        return [Path(path)/name for name in names]
+    if isinstance(items, (str,os.PathLike,dict)): return [items]
+    if isinstance(items, np.ndarray) and items.dtype.kind in 'US': return [os.fsdecode(name) for name in items.ravel()]
+    if isinstance(items, (np.ndarray,Tensor)) and items.ndim<3 and items.dtype!=object: return [items]
+    return items
+
+# %% ../../nbs/use/embed.ipynb #49a23a41
+def get_clips(
+    items,        # a folder, a pack, a table, one item or a list of items, see `Clip`
+    sr:int,       # sample rate of the clips, hertz
+    rate=None,    # sample rate of arrays and tensors, hertz
+    fn_col=0,     # of a table: column of file names, by name or number
+    path='.',     # of a table: folder of the files
+)->L: # of `Clip`s
+    "Items of any kind as `Clip`s, in order; ValueError if there are none"
+    items = list_items(items, fn_col, path)
+    clips = L(o.at_rate(sr) if isinstance(o, Clip) else Clip(o, sr, rate=rate, name=f'item {i}')
+              for i,o in enumerate(items))
+    if not clips: raise ValueError('no items: give at least one audio file, array or folder')
+    return clips
 
 # %% ../../nbs/use/embed.ipynb #c1a00006
-_stats = {'max+mean': lambda mx,m,sd: mx+m, 'mean': lambda mx,m,sd: m, 'max': lambda mx,m,sd: mx, 'mean+std': lambda mx,m,sd: torch.cat([m,sd])}
+def frame_stats(
+    parts:list,  # of each layer, frames (windows, T, d)
+)->list: # of each layer (windows, 3, d)
+    "Maximum, mean and mean square over the frames of each window, in double precision"
+    stats = []
+    for frames in parts:
+        mean,var = frames.mean(1).cpu().double(),frames.var(1, correction=0).cpu().double()
+        stats.append(torch.stack([frames.amax(1).cpu().double(), mean, var+mean**2], 1))
+    return stats
 
-class _Pool:
-    "Pools the frames of a clip over all its windows, from running sums"
-    def __init__(self, encoder, head): self.enc,self.head,self.n,self.sums,self.kept = encoder,head,0,None,[]
-    def add(self, stats, parts):
-        if self.kind not in _stats: return self.kept.append([p.cpu() for p in parts])          # another pooling: it needs all frames
-        new = [(mx.amax(0), m.sum(0), q.sum(0)) for mx,m,q in stats]
-        if self.sums: new = [(torch.maximum(a, x), b+y, c+z) for (a,b,c),(x,y,z) in zip(self.sums, new)]
-        self.sums,self.n = new,self.n+len(stats[0][0])
-    kind = property(lambda self: 'max+mean' if self.head else self.enc.pool)
-    def __call__(self):
-        if self.kept: return self.enc.pool_time([torch.cat(o).flatten(0,1) for o in zip(*self.kept)], head=self.head).numpy()
-        sd = lambda m,q: (q/self.n-(m/self.n)**2).clamp_min(0).add(1e-8).sqrt()
-        return torch.cat([_stats[self.kind](mx, m/self.n, sd(m, q)) for mx,m,q in self.sums]).float().numpy()
+pool_stats = {
+    'mean':     lambda top,mean,std: mean,
+    'max':      lambda top,mean,std: top,
+    'max+mean': lambda top,mean,std: top+mean,
+    'mean+std': lambda top,mean,std: torch.cat([mean, std]),
+}
 
-def _moments(parts): # of frames (B, T, ·) → maximum, mean, mean square of each window, in double precision where it matters
-    f64 = lambda o: o.cpu().double()
-    return [(f64(p.amax(1)), m, f64(p.var(1, correction=0))+m*m) for p in parts for m in [f64(p.mean(1))]]
+# %% ../../nbs/use/embed.ipynb #4f5a5057
+class RunningPool:
+    "Pool the frames of all windows of a clip without keeping them"
+    def __init__(self, pool): self.pool,self.n = pool,0
 
-class _Keep:
-    "Keeps what each window gives: one vector, or one a time step"
-    def __init__(self, encoder, level): self.enc,self.level,self.kept = encoder,level,[]
-    def add(self, stats, parts): self.kept.append((self.enc.pool_time(parts) if self.level=='window' else align(parts).flatten(0,1)).cpu().numpy())
-    def __call__(self): return np.concatenate(self.kept)
+    def add(self, stats):
+        "Add windows, as `frame_stats` describes them"
+        top,sums = [s[:,0].amax(0) for s in stats],[s[:,1:].sum(0) for s in stats]
+        if self.n:
+            top  = [torch.maximum(*o) for o in zip(top, self.top)]
+            sums = [torch.add(*o) for o in zip(sums, self.sums)]
+        self.top,self.sums,self.n = top,sums,self.n+len(stats[0])
+
+    def result(self):
+        "The embedding (d,), the layers side by side"
+        pooled = []
+        for top,sums in zip(self.top, self.sums):
+            mean,square = sums/self.n
+            std = (square-mean**2).clamp_min(0).add(1e-8).sqrt()
+            pooled.append(pool_stats[self.pool](top, mean, std))
+        return torch.cat(pooled).float().numpy()
+
+class KeepAll:
+    "Keep the vectors of all windows or frames of a clip"
+    def __init__(self): self.kept = []
+    def add(self, tensors): self.kept.append(tensors[0].flatten(0, -2).cpu().numpy())
+    def result(self): return np.concatenate(self.kept)
 
 # %% ../../nbs/use/embed.ipynb #c1a00008
-def _starts(clip, front, hop, max_s):
-    "First samples of the windows of a clip"
-    return front.starts(clip.n if max_s is None else min(clip.n, max(1, round(max_s*front.sr))), hop)
+def window_starts(clip, front, hop=None, max_s=None):
+    "First samples of the windows of a clip, or of its first `max_s` seconds"
+    n = clip.n
+    if max_s is not None: n = min(n, max(1, round(max_s*front.sr)))
+    return front.starts(n, hop)
 
-def _plan(clips, front, hop, max_s, errors, n_workers):
-    "First samples of the windows of each clip; None for one that cannot be opened"
-    def starts(c):
-        try: return _starts(c, front, hop, max_s)
+def plan_windows(clips, front, hop, max_s, errors, n_workers)->list: # of each clip a list, or its `AudioReadError`
+    "First samples of the windows of each clip; for errors='skip', an error takes their place"
+    def plan(clip):
+        try: return window_starts(clip, front, hop, max_s)
         except AudioReadError as e:
             if errors=='raise': raise
             return e
-    return parallel(starts, clips, n_workers=n_workers, threadpool=True, progress=False)
+    return parallel(plan, clips, n_workers=n_workers, threadpool=True, progress=False)
 
-def _batches(plan, bs):
-    "Batches of at most `bs` windows, as lists of (clip, from, to)"
-    res,room = [],0
-    for i,s in enumerate(plan):
-        a,n = 0,0 if isinstance(s, Exception) else len(s)
-        while a<n:
-            if not room: res.append([]); room = bs
-            b = min(n, a+room)
-            res[-1].append((i,a,b)); room,a = room-(b-a),b
-    return res
+class Piece(NamedTuple):
+    "Windows `first` to `end` of a clip, which are in one batch"
+    clip:int
+    first:int
+    end:int
+    last:bool  # is it the last piece of its clip?
 
-def _cut(clip, front, starts, a, b):
-    "Windows `a` to `b` of a clip (b-a, samples); an `AudioReadError` is returned"
-    n,i = front.n_samples,starts[a]
-    try: x = clip.read(i, starts[b-1]+n-i, last=b==len(starts))
-    except AudioReadError as e: return e
-    return np.stack([pad_to(x[s-i:s-i+n], n, front.pad) for s in starts[a:b]])
+def plan_batches(plan, bs)->list: # of lists of `Piece`s
+    "Fill batches of `bs` windows from clip after clip"
+    batches,free = [],0
+    for i,starts in enumerate(plan):
+        first,n = 0,0 if isinstance(starts, AudioReadError) else len(starts)
+        while first<n:
+            if not free:
+                batches.append([])
+                free = bs
+            end = min(n, first+free)
+            batches[-1].append(Piece(i, first, end, end==n))
+            free -= end-first
+            first = end
+    return batches
 
-def _ahead(clips, front, plan, batches, n_workers, k=2):
-    "Batches as [(clip, windows, is it its last piece?)], read by threads `k` batches ahead"
-    with ThreadPoolExecutor(max(1, n_workers)) as ex:
-        q,it = deque(),iter(batches)
-        more = lambda: q.extend([[(i, ex.submit(_cut, clips[i], front, plan[i], x, y), y==len(plan[i])) for i,x,y in b] for b in itertools.islice(it, 1)])
-        for _ in range(k): more()
-        while q: more(); yield [(i,f.result(),last) for i,f,last in q.popleft()]
+# %% ../../nbs/use/embed.ipynb #85229bab
+def read_piece(piece, clips, plan, front)->np.ndarray: # (windows, n_samples)
+    "Read the windows of a piece at once and cut them apart"
+    starts,n = plan[piece.clip][piece.first:piece.end],front.n_samples
+    begin,end = starts[0],starts[-1]+n
+    x = clips[piece.clip].read(begin, end-begin, last=piece.last)
+    windows = [x[i-begin:i-begin+n] for i in starts]
+    return np.stack([pad_to(w, n, front.pad) for w in windows])
+
+def read_ahead(read, batches, n_workers, ahead=2):
+    "Batches of (piece, future of `read(piece)`); threads read `ahead` batches in advance"
+    with ThreadPoolExecutor(max(1, n_workers)) as threads:
+        queue = deque()
+        for batch in batches:
+            queue.append([(piece, threads.submit(read, piece)) for piece in batch])
+            if len(queue)>ahead: yield queue.popleft()
+        while queue: yield queue.popleft()
+
+def windows_of(batch, errors, failed):
+    "Pieces of a batch that could be read, and their windows; a clip that could not is noted in `failed`"
+    pieces,windows = [],[]
+    for piece,future in batch:
+        try: w = future.result()
+        except AudioReadError as e:
+            if errors=='raise': raise
+            failed[piece.clip] = e
+        if piece.clip not in failed:
+            pieces.append(piece)
+            windows.append(w)
+    return pieces,windows
 
 # %% ../../nbs/use/embed.ipynb #c1a00009
+def encode(encoder, windows, level, head)->list: # of tensors (windows, ...)
+    "What a level keeps of windows: statistics of their frames, their vectors, or their frames"
+    device = next(iter(encoder.parameters()), tensor(0.)).device
+    x = torch.from_numpy(np.concatenate(windows))[:,None].to(device)
+    parts = [p.float() for p in encoder.parts(encoder.front(AudioTensor(x, sr=encoder.front.sr)), head=head)]
+    if level=='clip': return frame_stats(parts)
+    return [encoder.pool_time(parts, head=head) if level=='window' else align(parts)]
+
 @torch.no_grad()
-def _embed(encoder, clips, plan, batches, level, head, errors, n_workers, show):
-    "(clip, its vectors or an `AudioReadError`), in their order"
-    front,dev = encoder.front,next(iter(encoder.parameters()), tensor(0.)).device
-    new = lambda: _Pool(encoder, head) if level=='clip' else _Keep(encoder, level)
-    acc,bad = {},{}
-    it = _ahead(clips, front, plan, batches, n_workers)
-    for batch in progress_bar(it, total=len(batches), leave=False) if show else it:
-        for i,w,_ in batch:
-            if isinstance(w, Exception):
-                if errors=='raise': raise w
-                bad[i] = w
-        batch = [(i,w,last) for i,w,last in batch if i not in bad]
-        if batch:
-            x = AudioTensor(torch.from_numpy(np.concatenate([w for _,w,_ in batch]))[:,None].to(dev), sr=front.sr)
-            parts = [p.float() for p in encoder.parts(front(x), head=head)]
-            stats,a = _moments(parts) if level=='clip' else None,0
-            for i,w,last in batch:
-                s = slice(a, a := a+len(w)); acc.setdefault(i, new()).add(stats and [[o[s] for o in st] for st in stats], [p[s] for p in parts])
-                if last: yield i,acc.pop(i)()
-    yield from bad.items()
+def embed_batches(encoder, batches, level, head, errors):
+    "Yield (number of the clip, its array or `AudioReadError`), each as soon as it is known"
+    pool = 'max+mean' if head else encoder.pool
+    results,failed = defaultdict(lambda: RunningPool(pool) if level=='clip' else KeepAll()),{}
+    for batch in batches:
+        pieces,windows = windows_of(batch, errors, failed)
+        if not pieces: continue
+        tensors = encode(encoder, windows, level, head)
+        by_piece = zip(*(t.split([len(w) for w in windows]) for t in tensors))
+        for piece,ts in zip(pieces, by_piece):
+            results[piece.clip].add(ts)
+            if piece.last: yield piece.clip,results.pop(piece.clip).result()
+    yield from failed.items()
+
+# %% ../../nbs/use/embed.ipynb #d1a48611
+def gather(
+    results:list,  # an array each, or an `AudioReadError`
+    level:str,     # see `embed`
+    d:int,         # length of a vector
+):
+    "One array, or a list of them; a warning names the items that could not be read"
+    bad = [o for o in results if isinstance(o, AudioReadError)]
+    if len(bad)==len(results): raise bad[0]
+    if bad:
+        named = '; '.join(map(str, bad[:3]))+(' …' if len(bad)>3 else '')
+        warnings.warn(f'{len(bad)} of {len(results)} items could not be read: {named}')
+        missing = np.full(d, np.nan, np.float32) if level=='clip' else np.zeros((0,d), np.float32)
+        results = [missing if isinstance(o, AudioReadError) else o for o in results]
+    return np.stack(results) if level=='clip' else results
 
 # %% ../../nbs/use/embed.ipynb #1c63c68f
 def embed(
     encoder:AudioEncoder,  # with its front end
-    items,                 # a file, folder, pack, table, array, tensor, or a list of them, of any length and rate, see `get_clips`
-    level:str='clip',      # 'clip': one vector an item, pooled over the frames of all its windows; 'window', 'frame': a list of (n, ·) arrays
+    items,                 # a file, folder, pack, table, array, tensor, or a list of them, see `get_clips`
+    level:str='clip',      # 'clip': one vector an item, for all its frames; 'window', 'frame': a list of (n, ·) arrays
     hop:float=None,        # seconds from window to window; default: side by side
     sr:int=None,           # sample rate of arrays and tensors, hertz
-    errors:str='raise',    # an item that cannot be read: 'raise' `AudioReadError`, or 'skip': warn; its row is NaN, its list empty
+    errors:str='raise',    # unreadable items: 'raise' `AudioReadError`, or 'skip': warn, their rows are NaN or empty
     max_s:float=None,      # seconds of each item, from its start; default: all
     bs:int=32,             # windows at a time
     progress:bool=None,    # progress bar; default: from 50 batches on
-    n_workers:int=None,    # threads that read
-    fn_col=0,              # of a table: column of file names, by name or place
-    path='.',              # of a table: file names are relative to it
-    head:bool=False,       # what pre-training's heads are given, see `AudioEncoder.top`
+    n_workers:int=None,    # threads that read; default as fastai
+    fn_col=0,              # of a table: column of file names, by name or number
+    path='.',              # of a table: folder of the files
+    head:bool=False,       # the input of pre-training's heads instead, see `AudioEncoder.top`
 )->np.ndarray: # (n, d) float32; with another level a list of n arrays
-    "Embed recordings: windows as in training, encoded side by side; the order of the items is kept"
+    "Embed recordings in order: windows as in training, encoded in batches; ValueError for a wrong argument"
     if level not in ('clip','window','frame'): raise ValueError(f"level={level!r}: use 'clip', 'window' or 'frame'")
     if errors not in ('raise','skip'): raise ValueError(f"errors={errors!r}: use 'raise' or 'skip'")
-    clips,workers = get_clips(items, encoder.front.sr, sr, fn_col, path),ifnone(n_workers, defaults.cpus)
-    plan = _plan(clips, encoder.front, hop, max_s, errors, workers)
-    batches,res = _batches(plan, bs),{i:o for i,o in enumerate(plan) if isinstance(o, Exception)}
-    progress = ifnone(progress, len(batches)>=50)
-    with eval_mode(encoder): res.update(_embed(encoder, clips, plan, batches, level, head, errors, workers, progress))
-    return _gather([res[i] for i in range(len(clips))], level, encoder, head)
-
-def _gather(res, level, encoder, head):
-    "One array, or a list of them; what could not be read is named in one warning"
-    if bad := [o for o in res if isinstance(o, Exception)]:
-        if len(bad)==len(res): raise bad[0]
-        warnings.warn(f'{len(bad)} of {len(res)} items could not be read: '+'; '.join(map(str, bad[:3]))+(' …' if len(bad)>3 else ''))
-        d = encoder.frame_features if level=='frame' else encoder.top_features if head else encoder.num_features
-        none = np.full(d, np.nan, np.float32) if level=='clip' else np.zeros((0,d), np.float32)
-        res = [none if isinstance(o, Exception) else o for o in res]
-    return np.stack(res) if level=='clip' else res
+    front,n_workers = encoder.front,ifnone(n_workers, defaults.cpus)
+    clips = get_clips(items, front.sr, sr, fn_col, path)
+    plan = plan_windows(clips, front, hop, max_s, errors, n_workers)
+    batches = plan_batches(plan, bs)
+    read = partial(read_piece, clips=clips, plan=plan, front=front)
+    it = read_ahead(read, batches, n_workers)
+    if ifnone(progress, len(batches)>=50): it = progress_bar(it, total=len(batches), leave=False)
+    results = dict(enumerate(plan))           # errors stay, windows are replaced by their embeddings
+    with eval_mode(encoder): results.update(embed_batches(encoder, it, level, head, errors))
+    d = encoder.frame_features if level=='frame' else encoder.top_features if head else encoder.num_features
+    return gather(list(results.values()), level, d)
 
 @patch
 @delegates(embed, but=['encoder'])
@@ -171,57 +240,85 @@ def embed(self:AudioEncoder, items, level='clip', **kwargs):
     return globals()['embed'](self, items, level, **kwargs)
 
 # %% ../../nbs/use/embed.ipynb #a1a31457
-def _player(fn, start, seconds):
-    try: w = read_window(fn, 10. if pd.isna(seconds) else seconds, start=start)          # of a whole clip: its first ten seconds
+def printable_table(df):
+    "A table to be shown or written: bytes of file names that are not UTF-8 are escaped"
+    def escape(o): return printable(o) if isinstance(o, str) else o
+    return df.assign(**{c:df[c].map(escape) for c in df if df[c].dtype==object})
+
+def player_of(file, start, seconds):
+    "A player of a place in a file as HTML, of a whole clip its first ten seconds; nothing if it cannot be read"
+    try: x = read_window(file, 10. if pd.isna(seconds) else seconds, start=start)
     except (AudioReadError, TypeError): return ''
-    return AudioTensor(torch.from_numpy(w)[None]).player
+    return AudioTensor(torch.from_numpy(x)[None]).player
 
-def _escaped(df):
-    "A table whose names that are not UTF-8 are escaped, to be shown or written"
-    return df.assign(**{c:[printable(o) if isinstance(o, str) else o for o in df[c]] for c in df if df[c].dtype==object})
+def html_cell(o): return f'{o:.3g}' if isinstance(o, float) else html.escape(str(o))
 
+# %% ../../nbs/use/embed.ipynb #489c3ebc
 class Sounds(pd.DataFrame):
-    "A table of places in recordings (columns file, start, seconds …) that shows players in a notebook"
+    "A table of places in recordings (columns file, start, seconds …) with players in a notebook"
     @property
     def _constructor(self): return Sounds
-    def _short(self, n=None):
-        "The first rows, files by folder and name"
-        t = _escaped(pd.DataFrame(self.head(n) if n else self))
-        return t.assign(file=['/'.join(Path(str(f)).parts[-2:]) for f in t.file]) if 'file' in t else t
-    def __repr__(self): return repr(self._short())
+
+    def __repr__(self): return repr(self.shortened())
+    def shortened(self,
+        n:int=None,  # rows; default: all
+    )->pd.DataFrame:
+        "The first rows, files by folder and name only"
+        df = printable_table(pd.DataFrame(self.head(n) if n else self))
+        if 'file' in df: df['file'] = ['/'.join(Path(str(f)).parts[-2:]) for f in df.file]
+        return df
+
     def _repr_html_(self):
         if not {'file','start','seconds'}<=set(self.columns): return super()._repr_html_()
-        t = self._short(20).map(lambda o: f'{o:.3g}' if isinstance(o, float) else html.escape(str(o)))
-        if len(self)<=20: t['listen'] = [_player(*o) for o in zip(self.file, self.start, self.seconds)]
-        return t.to_html(escape=False, max_rows=None) + (f'<p>… {len(self)} rows' if len(self)>20 else '')
+        df = self.shortened(20).map(html_cell)
+        if len(self)>20: return df.to_html(escape=False, max_rows=None)+f'<p>… {len(self)} rows'
+        df['listen'] = [player_of(*o) for o in zip(self.file, self.start, self.seconds)]
+        return df.to_html(escape=False, max_rows=None)
 
 # %% ../../nbs/use/embed.ipynb #7faa2d89
+def unit_length(z): # vectors (..., d)
+    "Vectors scaled to length 1; zero stays zero"
+    return z/np.linalg.norm(z, axis=-1, keepdims=True).clip(1e-12)
+
+def mean_and_spread(z): # embeddings (n, d)
+    "Mean and standard deviation of each dimension, to standardise by; 0 and 1 for a single vector"
+    return (z.mean(0),z.std(0)+1e-6) if len(z)>1 else (0.,1.)
+
+# %% ../../nbs/use/embed.ipynb #f3d68c82
 def similarity(
     a:np.ndarray,  # embeddings (n, d)
-    b:np.ndarray,  # of the collection (m, d): its mean and spread count
+    b:np.ndarray,  # of the collection (m, d), whose mean and spread standardise both
 )->np.ndarray: # (n, m), -1…1
-    "Cosine of embeddings, standardised by those of a collection"
-    m,s = (b.mean(0),b.std(0)+1e-6) if len(b)>1 else (0,1)
-    unit = lambda z: z/np.linalg.norm(z, axis=1, keepdims=True).clip(1e-12)
-    return unit((a-m)/s)@unit((b-m)/s).T
+    "Cosine of standardised embeddings"
+    mean,spread = mean_and_spread(b)
+    return unit_length((a-mean)/spread)@unit_length((b-mean)/spread).T
 
 # %% ../../nbs/use/embed.ipynb #c1a00021
 def project(
-    emb:np.ndarray,      # embeddings (n, d)
+    emb:np.ndarray,      # embeddings (n, d), at least four
     method:str='tsne',   # 'tsne', 'pca' or 'umap' (needs umap-learn)
     seed:int=42,         # of t-SNE and UMAP
 )->np.ndarray: # positions (n, 2)
-    "Embeddings, standardised, on a plane; t-SNE and UMAP from 50 principal components"
+    "Standardised embeddings on a plane, by t-SNE or UMAP from 50 principal components; ValueError for fewer than four"
     if method not in ('tsne','pca','umap'): raise ValueError(f"method={method!r}: use 'tsne', 'pca' or 'umap'")
     if len(emb)<4: raise ValueError(f'{len(emb)} clips make no map: give at least 4')
     from sklearn.decomposition import PCA
-    z = (emb-emb.mean(0))/(emb.std(0)+1e-6)
-    z = z/np.linalg.norm(z, axis=1, keepdims=True).clip(1e-12)
+    mean,spread = mean_and_spread(emb)
+    z = unit_length((emb-mean)/spread)
     if method=='pca': return PCA(2, random_state=seed).fit_transform(z)
     z = PCA(min(50, *z.shape), random_state=seed).fit_transform(z)
-    if method=='umap':
-        try: from umap import UMAP
-        except ImportError as e: raise ImportError("method='umap' needs umap-learn: pip install umap-learn, or use method='tsne'") from e
-        return UMAP(n_neighbors=min(15, len(z)-1), random_state=seed).fit_transform(z)
+    return (tsne if method=='tsne' else umap)(z, seed)
+
+# %% ../../nbs/use/embed.ipynb #563189cd
+def tsne(z, seed):
+    "Positions by t-SNE"
     from sklearn.manifold import TSNE
-    return TSNE(2, perplexity=min(30, max(2, (len(z)-1)//3)), init='pca', random_state=seed).fit_transform(z)
+    perplexity = min(30, max(2, (len(z)-1)//3))
+    return TSNE(2, perplexity=perplexity, init='pca', random_state=seed).fit_transform(z)
+
+def umap(z, seed):
+    "Positions by UMAP; ImportError without umap-learn"
+    try: from umap import UMAP
+    except ImportError as e:
+        raise ImportError("method='umap' needs umap-learn: pip install umap-learn, or use method='tsne'") from e
+    return UMAP(n_neighbors=min(15, len(z)-1), random_state=seed).fit_transform(z)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ReadWhole', 'PadWindows', 'whole_clips', 'AudioClassifier', 'init_head', 'Augment', 'AudioLearner', 'audio_learner',
-           'Supervised', 'show_results']
+           'NoValidation', 'Supervised', 'show_results']
 
 # %% ../../nbs/use/finetune.ipynb #10f5b92b
 from ..core.state import *
@@ -30,7 +30,7 @@ import torch.nn.functional as F
 
 # %% ../../nbs/use/finetune.ipynb #32a00003
 class ReadWhole(ReadAudio):
-    "Path → all windows of it (windows, samples)"
+    "Path → all windows of its first `max_s` seconds (windows, samples)"
     def __init__(self, read, front, max_s=30.):
         super().__init__(front, skip=read.skip, max_bad=read.max_bad)
         self.max_s = max_s
@@ -39,95 +39,112 @@ class ReadWhole(ReadAudio):
         return AudioTensor(self.front.windows(wave)[:,0], sr=self.front.sr)
 
 class PadWindows(ItemTransform):
-    "As many windows for each clip of a batch, missing ones NaN"
+    "The same number of windows for each clip of a batch, missing ones NaN"
     def encodes(self, samples):
-        n = max(len(o[0]) for o in samples)
-        fill = lambda x: x if len(x)==n else retain_meta(x, AudioTensor(torch.cat([x.as_subclass(Tensor), torch.full((n-len(x), x.shape[-1]), math.nan)])))
-        return [(fill(x),*y) for x,*y in samples]
+        n = max(len(x) for x,*_ in samples)
+        return [(self.fill(x, n), *y) for x,*y in samples]
+    def fill(self, x, n):
+        if len(x)==n: return x
+        missing = torch.full((n-len(x), x.shape[-1]), math.nan)
+        return retain_meta(x, AudioTensor(torch.cat([x.as_subclass(Tensor), missing])))
 
-class _PackedWhole(PackedWindows):
+# %% ../../nbs/use/finetune.ipynb #61f75de2
+class PackedWhole(PackedWindows):
     "All windows of the clips of a pack"
     def batch(self, i):
-        j,r = self.idxs[np.asarray(i)],self.read
-        ws = [(r.encodes(self.pack[k]),) for k in j.tolist()]
-        x = AudioTensor(torch.stack([o[0].as_subclass(Tensor) for o in PadWindows()(ws)]), sr=r.front.sr)
-        return (x,) if self.cat is None else (x, TensorCategory(torch.from_numpy(self.pack.codes[j].astype(np.int64))))
+        idxs = self.idxs[np.asarray(i)]
+        clips = PadWindows()([(self.read.encodes(self.pack[j]),) for j in idxs.tolist()])
+        x = AudioTensor(torch.stack([x.as_subclass(Tensor) for x, in clips]), sr=self.read.front.sr)
+        if self.cat is None: return (x,)
+        return x,TensorCategory(torch.from_numpy(self.pack.codes[idxs].astype(np.int64)))
 
-def _whole(dl, front):
-    "The loader `dl`, its clips whole"
-    ds = dl.dataset
-    if isinstance(ds, ShardClips): return dl                                 # windows: only those are cut out of shards
-    if isinstance(ds, PackedWindows):
-        return dl.new(dataset=_PackedWhole(ds.pack, ds.idxs, ReadWhole(ds.read, front), ds.split_idx, ds.cat))
-    ds = copy(ds); ds.tls = L(copy(o) for o in ds.tls); ds.tls[0].tfms = pipe = copy(ds.tls[0].tfms)
+@patch
+def whole(self:PackedWindows, front:FrontEnd):
+    "The same clips, read whole"
+    return PackedWhole(self.pack, self.idxs, ReadWhole(self.read, front), self.split_idx, self.cat)
+
+@patch
+def whole(self:ShardClips, front:FrontEnd):
+    "The same windows: clips in shards are not read whole"
+    return self
+
+@patch
+def whole(self:Datasets, front:FrontEnd):
+    "The same clips, read whole"
+    ds = copy(self)
+    ds.tls = L(copy(tl) for tl in self.tls)
+    ds.tls[0].tfms = pipe = copy(ds.tls[0].tfms)
     pipe.fs = L(ReadWhole(f, front) if isinstance(f, ReadAudio) else f for f in pipe.fs)
-    return dl.new(dataset=ds, before_batch=PadWindows())
+    return ds
 
+# %% ../../nbs/use/finetune.ipynb #757fecdc
 def whole_clips(
     dls,  # labelled `SlicerDataLoaders`
 )->DataLoaders: # the same, with whole clips (their first 30 s) in validation
     "Random windows in training, all windows in validation"
-    res = copy(dls); res.loaders = [dls.train, *(_whole(o, front_end(dls)) for o in dls.loaders[1:])]
+    def whole(dl):
+        ds = dl.dataset.whole(front_end(dls))
+        return dl if ds is dl.dataset else dl.new(dataset=ds, before_batch=PadWindows())
+    res = copy(dls)
+    res.loaders = [dls.train, *map(whole, dls.loaders[1:])]
     return res
 
 # %% ../../nbs/use/finetune.ipynb #db5d0860
 class AudioClassifier(Module):
     "An encoder with a linear head on its standardised embedding"
     def __init__(self,
-        encoder:AudioEncoder,  # used as it is
+        encoder:AudioEncoder,  # not copied
         n_out:int,             # outputs
-        keep_bn:bool=False,    # batch norms keep their statistics while training
+        keep_bn:bool=False,    # keep the statistics of batch norms while training
     ):
         self.encoder,self.keep_bn = encoder,keep_bn
         self.head = nn.Sequential(nn.BatchNorm1d(encoder.num_features), nn.Linear(encoder.num_features, n_out))
 
     def embed(self,
-        x,  # log-mels (B, windows, n_mels, frames); NaN: no window
+        x,  # log-mels (B, windows, n_mels, frames); missing windows are NaN
     ): # embeddings (B, d), pooled over all windows
         if x.shape[1]==1: return self.encoder(x)
-        has = ~x.as_subclass(Tensor)[:,:,0,0].isnan()
-        parts = self.encoder.parts(x.as_subclass(Tensor)[has][:,None])
-        return torch.stack([self.encoder.pool_time([o.flatten(0,1) for o in ps]) for ps in zip(*(p.split(has.sum(1).tolist()) for p in parts))])
+        x = x.as_subclass(Tensor)
+        present = ~x[:,:,0,0].isnan()
+        sizes = present.sum(1).tolist()
+        parts = self.encoder.parts(x[present][:,None])
+        by_clip = zip(*(p.split(sizes) for p in parts))
+        return torch.stack([self.encoder.pool_time([p.flatten(0,1) for p in clip]) for clip in by_clip])
 
     def forward(self, x): return self.head(self.embed(x))
     def train(self, mode:bool=True):
         super().train(mode)
-        if self.keep_bn: [m.eval() for m in self.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        if self.keep_bn:
+            for bn in batch_norms(self): bn.eval()
         return self
 
+# %% ../../nbs/use/finetune.ipynb #8bb28938
+def logit_scale(ridge:Ridge)->float:
+    "The factor that makes cross-validated scores the best logits; 10 if there are too few clips to cross-validate"
+    if ridge.numbers: return 1.
+    scores = ridge.held_out()
+    if scores is None: return 10.
+    scores = torch.from_numpy(scores)
+    if ridge.multi: scores,target,loss = scores-.5,torch.from_numpy(ridge.y).double(),F.binary_cross_entropy_with_logits
+    else: target,loss = torch.from_numpy(np.searchsorted(ridge.vocab, ridge.y)).long(),F.cross_entropy
+    return min(np.geomspace(1, 100, 25), key=lambda scale: loss(scale*scores, target).item())
+
+def set_head(
+    head:nn.Sequential,  # batch norm and linear layer
+    ridge:Ridge,
+):
+    "Make a head answer as a ridge regression, its scores as logits"
+    bn,linear = head
+    hard,scale = not (ridge.multi or ridge.numbers),logit_scale(ridge)
+    classes = ridge.vocab if hard else np.arange(linear.out_features)
+    weight = np.zeros((linear.out_features, len(ridge.mean)))
+    bias = np.full(linear.out_features, -scale if hard else 0.)       # a class without a clip is never answered
+    weight[classes] = scale*ridge.w.T*np.sqrt(ridge.std**2+bn.eps)/ridge.std   # the batch norm divides by the root, not by std
+    bias[classes] = scale*(ridge.b-.5*ridge.multi)
+    for tensor,value in zip((bn.running_mean, bn.running_var, linear.weight, linear.bias), (ridge.mean, ridge.std**2, weight, bias)):
+        tensor.copy_(torch.from_numpy(value))
+
 # %% ../../nbs/use/finetune.ipynb #32a00007
-def _read_by_us(dls):
-    "Are the files read by `ReadAudio`? Another library's pipeline may give anything"
-    ds = dls.train_ds
-    if isinstance(ds, PackedWindows): return not isinstance(ds, ShardClips)  # shards are read in their order, no sample of them
-    return any(isinstance(f, ReadAudio) for f in ds.tls[0].tfms.fs)
-
-def _readable(ds, i):
-    "Can item `i` of a set be read?"
-    try: return ds[i] is not None
-    except SkipItemException: return False
-
-def _clips_of(ds, idx):
-    "Files or packed clips at places `idx` of a set"
-    if isinstance(ds, ShardClips): raise ValueError('clips in shards have no files to be shown: use loaders of files or of a pack')
-    if isinstance(ds, PackedWindows): return [ds.pack[i] for i in ds.idxs[idx].tolist()]
-    before = L(ds.tls[0].tfms.fs).filter(lambda f: not isinstance(f, (ReadAudio,ToTensor)))
-    items = ds.items.iloc if hasattr(ds.items, 'iloc') else ds.items
-    return [compose(*before)(items[i]) for i in idx]
-
-def _labelled(dls, n, seed=42):
-    "Up to `n` training items and their targets as an array"
-    ds = dls.train_ds; idx = np.sort(np.random.default_rng(seed).permutation(len(ds))[:n])
-    y = ds.pack.codes[ds.idxs[idx]] if isinstance(ds, PackedWindows) else np.stack([np.asarray(ds.tls[1][i]) for i in idx.tolist()])
-    return _clips_of(ds, idx),y
-
-def _scale(s, y, multi):
-    "The factor that makes the logits of scores `s` least surprised by `y`"
-    if s is None: return 10.
-    s,t = torch.from_numpy(s),torch.from_numpy(y)
-    loss = lambda a: F.binary_cross_entropy_with_logits(a*(s-.5), t.double()) if multi else F.cross_entropy(a*s, t.long())
-    return min(np.geomspace(1, 100, 25), key=lambda a: loss(a).item())
-
 @torch.no_grad()
 def init_head(
     model:AudioClassifier,
@@ -135,16 +152,73 @@ def init_head(
     numbers:bool=False, # the targets are numbers
     one_se:bool=False,  # see `Ridge`
 )->AudioClassifier:
-    "Make the head the linear probe of these clips: ridge regression, scaled to logits"
-    with warnings.catch_warnings(): warnings.simplefilter('ignore'); x = embed(model.encoder, items, errors='skip')
-    ok = np.isfinite(x).all(1); r = Ridge(x[ok], y[ok], numbers=numbers, one_se=one_se)
-    hard,(bn,lin) = not (r.multi or numbers),model.head
-    cls = r.vocab if hard else np.arange(lin.out_features)                                      # a class without a clip is never answered
-    a = 1. if numbers else _scale(r.held_out(), np.searchsorted(cls, r.y) if hard else r.y, r.multi)
-    w,b = np.zeros((lin.out_features, x.shape[1])),np.full(lin.out_features, -a if hard else 0.)
-    w[cls],b[cls] = a*r.w.T,a*(r.b-.5*r.multi)
-    for p,v in zip((bn.running_mean, bn.running_var, lin.weight, lin.bias), (r.mean, r.std**2-bn.eps, w, b)): p.copy_(torch.from_numpy(v))
+    "Make the head the linear probe of these clips, without those that cannot be read"
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        x = embed(model.encoder, items, errors='skip')
+    ok = np.isfinite(x).all(1)
+    if not ok.any(): raise ValueError(f'none of {len(ok)} clips has a finite embedding: the encoder gives NaN or infinite values')
+    set_head(model.head, Ridge(x[ok], y[ok], numbers=numbers, one_se=one_se))
     return model
+
+# %% ../../nbs/use/finetune.ipynb #94ff96b8
+@patch
+def clips(self:Datasets, idxs)->list:
+    "Files of some items; ValueError if they are not read by `ReadAudio`"
+    steps = list(self.tls[0].tfms.fs)
+    at = first(i for i,f in enumerate(steps) if isinstance(f, ReadAudio))
+    if at is None: raise ValueError('another library reads these clips: use loaders with an AudioSpecBlock')
+    items = self.items.iloc if hasattr(self.items, 'iloc') else self.items
+    return [compose(*steps[:at])(items[i]) for i in idxs]
+
+@patch
+def targets(self:Datasets, idxs)->np.ndarray:
+    "Targets of some items"
+    return np.stack([np.asarray(self.tls[1][i]) for i in idxs])
+
+@patch
+def clips(self:PackedWindows, idxs)->list:
+    "Some clips of the pack"
+    return [self.pack[i] for i in self.idxs[idxs].tolist()]
+
+@patch
+def targets(self:PackedWindows, idxs)->np.ndarray:
+    "Classes of some clips"
+    return self.pack.codes[self.idxs[idxs]]
+
+@patch
+def clips(self:ShardClips, idxs)->list:
+    "ValueError: clips in shards have no files"
+    raise ValueError('clips in shards have no files to be shown: use loaders of files or of a pack')
+
+# %% ../../nbs/use/finetune.ipynb #c65ec6aa
+def has_clips(ds)->bool:
+    "Can single clips of a data set be read again?"
+    try: ds.clips([0])
+    except ValueError: return False
+    return True
+
+def draw_labelled(ds, n:int, seed:int=42)->tuple: # clips, their targets as an array
+    "Up to `n` random clips of a data set"
+    idxs = np.sort(np.random.default_rng(seed).permutation(len(ds))[:n]).tolist()
+    return ds.clips(idxs),ds.targets(idxs)
+
+def readable(ds, n:int)->list:
+    "Places of the `n` clips of a data set that can be read"
+    if n==len(ds): return list(range(n))
+    def is_read(i):
+        try: return ds[i] is not None
+        except SkipItemException: return False
+    return [i for i in range(len(ds)) if is_read(i)]
+
+def check_finite(
+    scores:Tensor,  # (n, c)
+    names,          # number of a clip → its name
+):
+    "ValueError that names the first clip whose scores are NaN or infinite"
+    bad = (~scores.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+    if bad: raise ValueError(f'{names(bad[0])}: its scores are not finite ({len(bad)} of {len(scores)} clips): the weights may have '
+                             'diverged; load earlier ones, or train again with a lower learning rate')
 
 # %% ../../nbs/use/finetune.ipynb #32a00010
 class Augment(Callback):
@@ -159,153 +233,196 @@ class AudioLearner(WholeFiles, BFloat16, Learner):
     "A `Learner` for labelled sounds, made by `audio_learner`"
     encoder = property(lambda self: get_model(self.model).encoder, doc="The encoder, as fine-tuned")
 
+    @delegates(Learner.fit_one_cycle, but=['n_epoch','lr_max'])
+    def fine_tune(self,
+        epochs,               # of all layers
+        base_lr:float=None,   # of the head; default: 1e-3 up to 500 training clips, above in proportion up to 3e-3; from scratch 3e-3
+        lr_mult:float=1.,     # the learning rate of the encoder is lower by this factor
+        freeze_epochs:int=0,  # train only the head for so many epochs first
+        refit:bool=None,      # make the head the linear probe again in the end; default: if it began as one
+        **kwargs
+    ):
+        "One cycle over all layers; unlike fastai's, it needs no epoch for the head, which begins and ends as the linear probe"
+        clips = len(self.dls.train_ds)
+        lr = 1e-3*min(max(clips/500, 1), 3) if self.pretrained else 3e-3
+        lr = ifnone(base_lr, lr)
+        if freeze_epochs:
+            self.freeze()
+            self.fit_one_cycle(freeze_epochs, lr, **{**kwargs, 'pct_start':.99})
+        self.unfreeze()
+        self.fit_one_cycle(epochs, slice(lr/lr_mult, lr), **kwargs)
+        if ifnone(refit, self.probed): self.probe_head(one_se=True)     # the encoder has seen its training clips
+
+    def probe_head(self,
+        one_se:bool=False, # regularise more, see `Ridge`
+    ):
+        "Make the head the linear probe of at most 2,000 training clips"
+        clips,targets = draw_labelled(self.dls.train_ds, 2000)
+        init_head(get_model(self.model), clips, targets, numbers=self.numbers, one_se=one_se)
+
     @delegates(embed, but=['encoder'])
     def embed(self, items, **kwargs):
         "Embed recordings with the encoder, see `embed`"
         return embed(self.encoder, items, **kwargs)
 
-    @delegates(Learner.fit_one_cycle, but=['n_epoch','lr_max'])
-    def fine_tune(self,
-        epochs,               # of all layers
-        base_lr:float=None,   # of the head; default: 1e-3 up to 500 training clips, in proportion to them above, at most 3e-3; from scratch 3e-3
-        lr_mult:float=1.,     # the encoder's is so many times smaller
-        freeze_epochs:int=0,  # before that, only the head
-        refit:bool=None,      # in the end the head becomes the linear probe of the encoder as it is now; default: if it began as one
-        **kwargs
-    ):
-        "One cycle over all layers; as fastai's, but the head begins as the linear probe, needs no epoch of its own, and ends as one"
-        lr = ifnone(base_lr, 1e-3*min(max(len(self.dls.train_ds)/500, 1), 3) if self.pretrained else 3e-3)
-        if freeze_epochs: self.freeze(); self.fit_one_cycle(freeze_epochs, lr, **{**kwargs, 'pct_start':.99})
-        self.unfreeze(); self.fit_one_cycle(epochs, slice(lr/lr_mult, lr), **kwargs)
-        if ifnone(refit, self.probed): self.probe_head(one_se=True)                  # the encoder knows its training clips by now
-
-    def probe_head(self,
-        one_se:bool=False, # regularised more, see `Ridge`
-    ):
-        "Make the head the linear probe of at most 2,000 training clips"
-        init_head(get_model(self.model), *_labelled(self.dls, 2000), numbers=self.numbers, one_se=one_se)
-
     @torch.no_grad()
     def predict(self,
-        item,         # a file, str, array (with `sr`), `AudioTensor` … of any length; all of it is heard
-        sr:int=None,  # sample rate of an array
+        item,         # a file, array (with `sr`), `AudioTensor` …, of any length, or a list of them
+        sr:int=None,  # sample rate of arrays, hertz
         **kwargs      # to `embed`
-    )->tuple: # (label decoded, as a tensor, probability of each), as fastai's; for a list, a list of them
-        "What the sound is"
-        many,m = isinstance(item, (list,L)),get_model(self.model)
-        e = torch.from_numpy(embed(m.encoder, item if many else [item], sr=sr, **kwargs)).to(next(m.parameters()).device)
-        with eval_mode(m): out = m.head(e).cpu()
-        probs,idx = getattr(self.loss_func, 'activation', noop)(out),getattr(self.loss_func, 'decodes', noop)(out)
-        res = [(self._decode(i),i,p) for i,p in zip(idx, probs)]
+    )->tuple: # (label, label as a tensor, probability of each), as fastai's; of a list, a list of them
+        "The label of all of a sound; AudioReadError if it cannot be read, ValueError if the scores are not finite"
+        many,model = isinstance(item, (list,L)),get_model(self.model)
+        clips = get_clips(item if many else [item], model.encoder.front.sr, sr)
+        emb = torch.from_numpy(embed(model.encoder, clips, **kwargs))
+        with eval_mode(model): scores = model.head(emb.to(next(model.parameters()).device)).cpu()
+        is_read = emb.isfinite().all(1)
+        check_finite(scores[is_read], lambda i: clips[is_read.tolist()][i].name)
+        probs = getattr(self.loss_func, 'activation', noop)(scores)
+        answers = getattr(self.loss_func, 'decodes', noop)(scores)
+        res = [(self.label_of(y), y, p) for y,p in zip(answers, probs)]
         return res if many else res[0]
-
-    def _decode(self, y):
-        "A target as it was given"
-        ds = self.dls.valid_ds
-        return ds.cat.decode(y) if isinstance(ds, PackedWindows) else ds.tls[1].decode(y)
 
     @delegates(Learner.get_preds)
     def get_preds(self, ds_idx=1, dl=None, **kwargs):
-        "As fastai's; answers to the clips that can be read, in their order"
-        return super().get_preds(ds_idx, dl, **{'reorder':getattr(dl, 'shuffle', False), **kwargs})    # what is not shuffled is in order
+        "As fastai's: answers to the clips that can be read, in their order"
+        kwargs.setdefault('reorder', getattr(dl, 'shuffle', False))     # loaders that do not shuffle are in order
+        return super().get_preds(ds_idx, dl, **kwargs)
 
-    def _heard(self, ds_idx, n):
-        "Places of the `n` clips of a set that were answered"
-        ds = self.dls.loaders[ds_idx].dataset
-        return np.arange(n) if n==len(ds) else np.array([i for i in range(len(ds)) if _readable(ds, i)])
+    def label_of(self,
+        y,  # a target
+    ):
+        "The label that a target stands for"
+        return self.dls.valid_ds.decode((None, y))[1]
 
-    def result(self,
-        ds_idx:int=1,  # 1: validation set
-        groups=None,   # of its clips, for the interval
-    )->ProbeResult: # see it; `.plot()` draws the confusion matrix
-        "How good the answers are, to the clips that can be read"
-        p,y = self.get_preds(ds_idx=ds_idx)
-        if groups is not None: groups = np.asarray(groups)[self._heard(ds_idx, len(y))]
-        if y.ndim>1: return TagResult(y.numpy().astype(int), p.numpy(), groups)
-        v = np.array([str(o) for o in self.dls.vocab])
-        return ProbeResult(v[y.numpy()], v[p.argmax(1).numpy()], groups)
+# %% ../../nbs/use/finetune.ipynb #2a3a78bb
+@patch
+def result(self:AudioLearner,
+    ds_idx:int=1,  # 1: validation set
+    groups=None,   # of its clips, for the interval
+)->ProbeResult: # `.plot()` draws the confusion matrix; for several labels a clip, a `TagResult`
+    "How good the answers to the clips are that can be read; ValueError if scores are not finite"
+    probs,y = self.checked_preds(ds_idx)[:2]
+    if groups is not None: groups = np.asarray(groups)[readable(self.dls.loaders[ds_idx].dataset, len(y))]
+    if y.ndim>1: return TagResult(y.numpy().astype(int), probs.numpy(), groups)
+    vocab = np.array([str(o) for o in self.dls.vocab])
+    return ProbeResult(vocab[y.numpy()], vocab[probs.argmax(1).numpy()], groups)
 
-    def plot_confusion_matrix(self, **kwargs):
-        "Confusion matrix of the validation clips"
-        return self.result().plot(**kwargs)
+@patch
+def plot_confusion_matrix(self:AudioLearner, **kwargs):
+    "Confusion matrix of the validation clips"
+    return self.result().plot(**kwargs)
 
-    def plot_top_losses(self,
-        k:int=8,       # how many
-        ds_idx:int=1,  # 1: validation set
-        **kwargs       # to `spec_grid`
-    )->Sounds: # file, start, seconds, label, answer, loss; with players in a notebook
-        "The clips whose labels surprise most, drawn, and in a table to hear them"
-        p,y,out,loss = self.get_preds(ds_idx=ds_idx, with_decoded=True, with_loss=True)
-        loss = loss.flatten(1).mean(1) if loss.ndim>1 else loss
-        worst = loss.argsort(descending=True)[:k].numpy()
-        show = lambda o: '; '.join(map(str, o)) if is_listy(o) else str(o)
-        dec = lambda o: show(self._decode(o))
-        clips,front = _clips_of(self.dls.loaders[ds_idx].dataset, self._heard(ds_idx, len(loss))[worst]),self.encoder.front
-        t = Sounds(dict(file=clips, start=0., seconds=np.nan, label=[dec(y[i]) for i in worst], answer=[dec(out[i]) for i in worst], loss=loss[worst].numpy()))
-        specs = [front(front.read(f, pos=0.)[None])[0] for f in clips]
-        spec_grid(specs, [f'{o.label} → {o.answer}\nloss {o.loss:.2f}' for o in t.itertuples()], **kwargs)
-        return t
+@patch
+def plot_top_losses(self:AudioLearner,
+    k:int=8,       # how many
+    ds_idx:int=1,  # 1: validation set
+    **kwargs       # to `spec_grid`
+)->Sounds: # file, start, seconds, label, answer, loss; with players in a notebook
+    "Draw the clips with the highest loss, and return them as a table"
+    _,y,answers,losses = self.checked_preds(ds_idx, with_decoded=True, with_loss=True)
+    if losses.ndim>1: losses = losses.flatten(1).mean(1)
+    worst,ds = losses.argsort(descending=True)[:k].tolist(),self.dls.loaders[ds_idx].dataset
+    places = readable(ds, len(losses))
+    clips = ds.clips([places[i] for i in worst])
+    table = Sounds(dict(file=clips, start=0., seconds=np.nan, label=[self.label_text(y[i]) for i in worst],
+                        answer=[self.label_text(answers[i]) for i in worst], loss=losses[worst].numpy()))
+    specs,titles = middles(self.encoder.front, clips),[f'{o.label} → {o.answer}\nloss {o.loss:.2f}' for o in table.itertuples()]
+    spec_grid(specs, titles, **kwargs)
+    return table
+
+# %% ../../nbs/use/finetune.ipynb #5f2bc943
+@patch
+def checked_preds(self:AudioLearner, ds_idx, **kwargs):
+    "`get_preds` in the order of the clips, without those that cannot be read; ValueError if scores are not finite"
+    preds = self.get_preds(ds_idx=ds_idx, **kwargs)
+    ds = self.dls.loaders[ds_idx].dataset
+    def name(i): return ds.clips([readable(ds, len(preds[0]))[i]])[0] if has_clips(ds) else f'clip {i}'
+    check_finite(preds[0], name)
+    return preds
+
+@patch
+def label_text(self:AudioLearner, y)->str:
+    "The label of a target as text, several labels side by side"
+    label = self.label_of(y)
+    return '; '.join(map(str, label)) if is_listy(label) else str(label)
+
+def middles(front, clips)->list:
+    "Spectrograms of the first windows of clips"
+    return [front(front.read(clip, pos=0.)[None])[0] for clip in clips]
 
 # %% ../../nbs/use/finetune.ipynb #32a00011
-def _metrics(y): # a target → what is worth seeing
-    if isinstance(y, TensorMultiCategory): return [accuracy_multi, APScoreMulti()]
-    return rmse if y.is_floating_point() else accuracy
+def default_metrics(dls):
+    "Accuracy; for several labels a clip accuracy_multi and mean average precision; for numbers rmse"
+    if has_numbers(dls): return rmse
+    several = isinstance(getattr(dls, 'loss_func', None), BCEWithLogitsLossFlat)
+    return [accuracy_multi, APScoreMulti()] if several else accuracy
 
-def _encoder_for(dls, encoder, pretrained):
-    "An encoder of our own to train on `dls`, and is it pre-trained?"
+def has_numbers(dls)->bool:
+    "Are the targets numbers, not labels?"
+    if getattr(dls, 'vocab', None) is not None: return False
+    return dls.train_ds.targets([0]).dtype.kind=='f'
+
+def encoder_for(
+    dls,
+    encoder,          # see `audio_learner`
+    pretrained:bool,  # use its weights?
+)->tuple: # an encoder to train, is it pre-trained?
+    "A copy of an encoder, or a new one, with the front end of `dls`; ValueError if they do not fit"
     front = front_end(dls)
     if isinstance(encoder, (str,Path)) and (shipped(encoder)/'config.json').exists(): encoder = AudioEncoder.from_pretrained(encoder)
-    if not isinstance(encoder, AudioEncoder): enc,pretrained = AudioEncoder(encoder, front=front),False
-    else: enc = deepcopy(encoder) if pretrained else encoder.untrained(torch.randint(2**31, (1,)).item())
-    enc.set_front(front)
-    if not pretrained: enc.norm.fit(sample_specs(dls, 512))
-    return enc,pretrained
+    if not isinstance(encoder, AudioEncoder): encoder,pretrained = AudioEncoder(encoder, front=front),False
+    elif pretrained: encoder = deepcopy(encoder)
+    else: encoder = encoder.untrained(torch.randint(2**31, (1,)).item())
+    encoder.set_front(front)
+    if not pretrained: encoder.norm.fit(sample_specs(dls, 512))
+    return encoder,pretrained
 
+# %% ../../nbs/use/finetune.ipynb #2b4b790f
 @delegates(Learner.__init__, but=['model','splitter'])
 def audio_learner(
     dls,                    # labelled `SlicerDataLoaders`
     encoder='slicer-small', # a pre-trained `AudioEncoder` (copied), a folder of `save_pretrained`, a shipped name; or an architecture, from scratch
-    pretrained:bool=True,   # False: of the encoder only its architecture, to train it from scratch
+    pretrained:bool=True,   # False: only the architecture of the encoder, to train it from scratch
     n_out:int=None,         # outputs; default: the number of labels
     loss_func=None,         # default: the data's
-    metrics=None,           # shown each epoch; default: accuracy; for several labels a clip accuracy_multi and mAP; for numbers rmse
-    probe:bool=True,        # a pre-trained encoder's head begins as the linear probe of at most 2,000 training clips, and ends so
-    keep_bn:bool=False,     # batch norms keep their statistics while training
-    augment=False,          # transforms of training spectrograms, as `FreqWarp()`; True: `SpecMask(.2, .2)` and fastai's MixUp
-    whole:bool=True,        # validation hears all windows of the first 30 s of a clip
+    metrics=None,           # default: accuracy; for several labels a clip accuracy_multi and mAP; for numbers rmse
+    probe:bool=True,        # with a pre-trained encoder, the head begins and ends as the linear probe of at most 2,000 training clips
+    keep_bn:bool=False,     # keep the statistics of batch norms while training
+    augment=False,          # transforms of training spectrograms, e.g. `FreqWarp()`; True: `SpecMask(.2, .2)` and fastai's MixUp
+    whole:bool=True,        # validate on all windows of the first 30 s of a clip
     cbs=None,               # more callbacks
     **kwargs
 )->AudioLearner:
-    "A learner for labelled sounds; frozen to its head where the encoder is pre-trained: `fine_tune` trains all"
+    "A learner for labelled sounds, of a pre-trained encoder frozen to its head until `fine_tune`; ValueError without labels"
     n_out = ifnone(n_out, get_c(dls))
     if not n_out: raise ValueError('these DataLoaders have no labels: give label_func or label_col, or n_out')
-    enc,pretrained = _encoder_for(dls, encoder, pretrained)
-    y0 = TensorCategory(0) if isinstance(dls.train_ds, PackedWindows) else dls.train_ds.tls[1][0]
-    model = AudioClassifier(enc, n_out, keep_bn).to(dls.device)
+    encoder,pretrained = encoder_for(dls, encoder, pretrained)
+    model = AudioClassifier(encoder, n_out, keep_bn).to(dls.device)
     if augment is True: cbs = [Augment(SpecMask(.2, .2)), MixUp(.4), *L(cbs)]
     elif augment: cbs = [Augment(*L(augment)), *L(cbs)]
-    learn = AudioLearner(whole_clips(dls) if whole else dls, model, loss_func=loss_func, metrics=ifnone(metrics, _metrics(y0)),
-        splitter=lambda m: [params(m.encoder), params(m.head)], cbs=cbs, **kwargs)
-    learn.pretrained,learn.probed = pretrained,pretrained and probe and _read_by_us(dls)
-    learn.numbers = y0.is_floating_point() and not isinstance(y0, TensorMultiCategory)
+    learn = AudioLearner(whole_clips(dls) if whole else dls, model, loss_func=loss_func, metrics=ifnone(metrics, default_metrics(dls)),
+                         splitter=lambda m: [params(m.encoder), params(m.head)], cbs=cbs, **kwargs)
+    learn.pretrained,learn.numbers = pretrained,has_numbers(dls)
+    learn.probed = pretrained and probe and has_clips(dls.train_ds)
     if learn.probed: learn.probe_head()
     if pretrained: learn.freeze()
     return learn
 
 # %% ../../nbs/use/finetune.ipynb #023494c7
-class _Unjudged(Callback):
-    "No validation: judged once, at the end"
+class NoValidation(Callback):
+    "Skip validation: `Supervised` validates once, at the end"
     def before_validate(self): raise CancelValidException()
 
 class Supervised:
-    "Training with a task's labels, as a contestant of `compare_encoders`"
+    "Training with the labels of a task, as a contestant of `compare_encoders`"
     def __init__(self,
         encoder:AudioEncoder,    # fine-tuned
         epochs:int=20,           # of `fine_tune`
         pretrained:bool=True,    # False: the same architecture from scratch
         bs:int=None,             # batch size; default: 16 up to 200 clips, else 32
         seed:int=0,              # of weights, order and windows
-        fit:dict=None,           # more for `fine_tune`, e.g. dict(base_lr=1e-3)
+        fit:dict=None,           # arguments of `fine_tune`, e.g. dict(base_lr=1e-3)
         **kwargs                 # to `audio_learner`
     ): store_attr('encoder,epochs,pretrained,bs,seed,fit,kwargs')
 
@@ -313,18 +430,22 @@ class Supervised:
         train:tuple,  # files, labels
         test:tuple,   # files, labels, groups if there are any
     )->ProbeResult: # on whole test clips
-        "Train on some clips, be judged on others"
-        f,y,n = [*train[0],*test[0]],[*train[1],*test[1]],len(train[0])
+        "Train on some clips, test on others"
+        n,groups = len(train[0]),test[2] if len(test)>2 else None
+        files,labels = [*train[0], *test[0]],[*train[1], *test[1]]
+        bs = min(n, ifnone(self.bs, 16 if n<200 else 32))
         with no_random(self.seed):
-            dls = SlicerDataLoaders.from_lists('.', f, y, valid_idx=range(n, len(f)), front=self.encoder.front,
-                bs=min(n, ifnone(self.bs, 16 if n<200 else 32)), num_workers=0, skip=False)
-            learn = audio_learner(dls, self.encoder, pretrained=self.pretrained, cbs=_Unjudged(), **self.kwargs)
+            dls = SlicerDataLoaders.from_lists('.', files, labels, valid_idx=range(n, len(files)), front=self.encoder.front,
+                                               bs=bs, num_workers=0, skip=False)
+            learn = audio_learner(dls, self.encoder, pretrained=self.pretrained, cbs=NoValidation(), **self.kwargs)
             with learn.no_bar(), learn.no_logging():
                 learn.fine_tune(self.epochs, **(self.fit or {}))
-                learn.remove_cb(_Unjudged)
-                return learn.result(groups=test[2] if len(test)>2 else None)
+                learn.remove_cb(NoValidation)
+                return learn.result(groups=groups)
 
 # %% ../../nbs/use/finetune.ipynb #32a00020
 @dispatch
 def show_results(x:AudioSpectrogram, y, samples, outs, ctxs=None, max_n=8, ncols=4, figsize=None, **kwargs):
-    return spec_grid([s[0][:1] for s in samples[:max_n]], [f'{s[1]} → {o[0]}' for s,o in zip(samples[:max_n], outs)], ncols, figsize, **kwargs)
+    shown = list(zip(samples, outs))[:max_n]
+    titles = [f'{label} → {answer}' for (_,label),(answer,*_) in shown]
+    return spec_grid([spec[:1] for (spec,_),_ in shown], titles, ncols, figsize, **kwargs)
