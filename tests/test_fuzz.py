@@ -104,3 +104,10 @@ def test_windows_are_slices_of_the_whole(tmp_path, ext, sr, ch):
     for start in (0, .31, 1.7, 3.3333, 5.04):
         i = round(start*16000)
         close(read_window(f, .95, start=start), y[i:i+15200], 2e-4)
+    for places in ([0,.5], [.9,.1], [.3,.8]):                                # with the file open once, where the format allows
+        n = Clip(f).n
+        for p,w in zip(places, Clip(f).windows(15200, places)):
+            i = round(p*(n-15200))
+            close(w, y[i:i+15200], 2e-4)
+    clip = Clip(f)
+    for i in (0, 20000, 60000): close(clip.read(i, 15200, last=i==60000), y[i:i+15200], 2e-4)
