@@ -78,6 +78,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'slicer_fastai/audio/clip.py'),
                                           'slicer_fastai.audio.clip.regular_files': ( 'audio/clip.html#regular_files',
                                                                                       'slicer_fastai/audio/clip.py'),
+                                          'slicer_fastai.audio.clip.seeks_again': ( 'audio/clip.html#seeks_again',
+                                                                                    'slicer_fastai/audio/clip.py'),
                                           'slicer_fastai.audio.clip.to_mono': ('audio/clip.html#to_mono', 'slicer_fastai/audio/clip.py'),
                                           'slicer_fastai.audio.clip.verify_audio': ( 'audio/clip.html#verify_audio',
                                                                                      'slicer_fastai/audio/clip.py'),

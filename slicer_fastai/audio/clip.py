@@ -144,6 +144,12 @@ def read_samples(
     if not pcm: check_samples(x, f)
     return x
 
+def seeks_again(
+    f,  # an open file
+)->bool:
+    "May the file be sought in more than once? In Ogg files libsndfile's second seek gives wrong samples"
+    return getattr(f, 'format', '')!='OGG'
+
 # %% ../../nbs/audio/clip.ipynb #ce22c300
 def read_resampled(
     f,       # an open file
@@ -234,6 +240,7 @@ def read(self:Clip,
     "Samples `i` to `i+n`, fewer where the clip is shorter; `AudioReadError` for what cannot be read"
     with self.lock:
         if self.file is None: self.file = self.open()
+        last = last or not seeks_again(self.file)
         try:
             first,total = self.span(self.file)
             return read_resampled(self.file, first+i, min(ifnone(n, total), total-i), self.sr)
@@ -276,7 +283,9 @@ def windows(self:Clip,
     with self.open() as f:
         first,total = self.span(f)
         n = min(n, total)
-        return [read_resampled(f, first+round(p*(total-n)), n, self.sr) for p in pos]
+        starts = [round(p*(total-n)) for p in pos]
+        if seeks_again(f): return [read_resampled(f, first+i, n, self.sr) for i in starts]
+    return [self.read(i, n) for i in starts]
 
 # %% ../../nbs/audio/clip.ipynb #0af5f88e
 def pad_to(
