@@ -15,7 +15,7 @@ from slicer_fastai.all import *
 from slicer_fastai.use.evaluate import bootstrap_weights
 from .ablate import tasks, read_rows, append_row
 
-nets = dict(small=('audiontt',dict(d=512, width=32)), published=('audiontt',dict(d=2048, width=64)), byola2022=('audiontt2022',{}))
+nets = dict(small=('audiontt',dict(d=512, width=32)), base=('audiontt',dict(d=512, width=64)), published=('audiontt',dict(d=2048, width=64)), byola2022=('audiontt2022',{}))
 readings = {'mel':('logmel','mean+std'), 'today':('fc1','max+mean'), 'ms+mel':('fc1 logmel','mean+std'), 'c23f1+mel':('conv2 conv3 fc1 logmel','mean+std'), 'c23f12+mel':('conv2 conv3 fc1 fc2 logmel','mean+std')}
 
 def train(data, keep, net, seed, clips, bf16):
