@@ -150,3 +150,23 @@ def test_parts_are_shared_and_made_once(files, tmp_path, monkeypatch):
         monkeypatch.setenv('RANK', rank); monkeypatch.setenv('WORLD_SIZE', '2')
         assert run().there[0]==there
     assert pd.read_parquet(tmp_path/'v').file.tolist()==[str(o) for o in files[:14]]
+
+@pytest.mark.parametrize('name', ['pipe:touch made; cat {tar}', '{folder}/{tar}', '../{tar}', 'file://{folder}/{tar}', '', None, 3])
+def test_an_index_names_files_beside_it_only(tmp_path, folder, monkeypatch, name):
+    "No command, no address, no other folder: `pipe:` and URLs come from the user's own argument only"
+    index = shard_folder(folder(6), tmp_path/'s', clips=3)
+    d = json.loads(index.read_text())
+    tar = d['shards'][0]['file']
+    d['shards'][0]['file'] = name.format(tar=tar, folder=index.parent) if isinstance(name, str) else name
+    index.write_text(json.dumps(d))
+    monkeypatch.chdir(index.parent)
+    for given in ('shards.json', index):
+        with pytest.raises(DamagedFile, match='shards.json.*not the name of a file beside it'): find_shards(given)
+    assert not (index.parent/'made').exists()
+
+def test_a_link_out_of_the_folder_is_refused(tmp_path, folder):
+    index = shard_folder(folder(6), tmp_path/'s', clips=3)
+    tar = index.parent/json.loads(index.read_text())['shards'][0]['file']
+    tar.rename(tmp_path/'elsewhere.tar')
+    tar.symlink_to(tmp_path/'elsewhere.tar')
+    with pytest.raises(DamagedFile, match='a link to another folder'): find_shards(index)

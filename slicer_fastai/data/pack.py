@@ -7,6 +7,7 @@ __all__ = ['AudioPack', 'PackedClip', 'pack_audio', 'PackedWindows', 'PackedDL']
 
 # %% ../../nbs/data/pack.ipynb #c39b89ca
 from ..core.files import *
+from ..core.untrusted import *
 from ..audio.tensor import *
 from ..audio.clip import *
 from ..audio.clip import ArraySound,open_audio,printable,read_resampled
@@ -47,7 +48,7 @@ class AudioPack:
     ):
         self.path = Path(path)
         d,self.meta = _index(self.path)
-        self.sr,self.vocab,self.shards = self.meta['sr'],self.meta['vocab'],[self.path/o for o in self.meta['shards']]
+        self.sr,self.vocab,self.shards = self.meta['sr'],self.meta['vocab'],[file_beside(self.path/'index.npz', o) for o in self.meta['shards']]
         self.skipped = pd.DataFrame(self.meta['skipped'], columns=['file','reason','remedy'])
         self.lengths,self.crcs,self.codes,self._names,self._ends = map(d.get, ('lengths','crcs','codes','names','ends'))
         first,at = d['clips'].cumsum()-d['clips'],self.lengths.cumsum()-self.lengths
