@@ -233,6 +233,8 @@ def windows(self:ShardClips,
     r = self.read
     if self.cat is not None and label is None and not isinstance(clip, AudioReadError):
         clip = AudioReadError(str(clip), 'has no label', 'put a .cls beside it in the shard, or train with labels=False')
+    elif self.cat is not None and label is not None and label not in self.cat.vocab.o2i:
+        clip = AudioReadError(str(clip), f'has the label {label!r}, which the index does not name', 'write the shards again, or give vocab=[…] with all labels')
     try:
         if isinstance(clip, AudioReadError):
             if r.skip: r.skipped(clip)
