@@ -235,3 +235,55 @@ def test_overflow_changes_neither_teacher_nor_queue(tiny, cpu_amp):
     quiet(learn, learn.fit, 1)
     assert len(kept)==2 and differ(*kept)==[] and len(learn.recorder.losses)==4
     assert losses(learn)[:1].isfinite().all() and all(v.isfinite().all() for v in state(m).values() if v.is_floating_point())
+
+@pytest.mark.parametrize('key,value', [('front.n_mels',10**6), ('front.n_fft',10**7), ('kwargs.embed_dim',20_000), ('kwargs.blocks',10**6)])
+def test_sizes_are_refused_before_memory_is_gone(learn, tmp_path, key, value):
+    fn = learn.encoder.save_pretrained(tmp_path)/'config.json'
+    cfg = json.loads(fn.read_text())
+    outer,inner = key.split('.')
+    cfg[outer][inner] = value
+    fn.write_text(json.dumps(cfg))
+    with pytest.raises(ConfigError, match=f'{inner} = {value} is not a number from'): AudioEncoder.from_pretrained(tmp_path)
+
+@pytest.mark.parametrize('name', ['model.safetensors','config.json'])
+def test_a_link_to_a_device_is_not_read(learn, tmp_path, name):
+    learn.encoder.save_pretrained(tmp_path)
+    (tmp_path/name).unlink()
+    (tmp_path/name).symlink_to('/dev/zero')
+    with pytest.raises(DamagedFile, match=f'{name}: is not a regular file'): AudioEncoder.from_pretrained(tmp_path)
+
+def test_temporary_names_cannot_be_foreseen(tmp_path):
+    "A link planted under the name that a writer would take is not written through; permissions of the file that is replaced stay"
+    fn,secret = write_whole(tmp_path/'a.txt', 'old'),tmp_path/'secret'
+    secret.write_text('secret')
+    (tmp_path/f'a.txt.{os.getpid()}.tmp').symlink_to(secret)
+    fn.chmod(0o600)
+    seen = []
+    with whole_path(fn) as tmp:
+        seen.append(tmp.name)
+        tmp.write_text('new')
+    with whole_path(fn) as tmp:
+        seen.append(tmp.name)
+        tmp.write_text('newer')
+    assert secret.read_text()=='secret' and fn.read_text()=='newer' and seen[0]!=seen[1]
+    assert fn.stat().st_mode&0o777==0o600
+
+def test_what_a_killed_writer_left_is_removed(tmp_path):
+    p = subprocess.Popen([sys.executable, '-c', 'pass'])
+    p.wait()
+    from slicer_fastai.core.files import writer_tag
+    left = tmp_path/f'a.txt.{writer_tag(p.pid)}-xyz.tmp'
+    other = tmp_path/f'a.txt.{writer_tag(os.getppid())}-xyz.tmp'
+    for o in (left,other): o.write_text('half')
+    write_whole(tmp_path/'a.txt', 'whole')
+    assert not left.exists() and other.exists()                              # its writer lives
+
+def test_a_state_sets_only_what_states_hold(tiny):
+    from slicer_fastai.train.resume import set_object_state, object_state
+    learn = tiny()
+    quiet(learn, learn.fit, 1)
+    good = object_state(learn)
+    with pytest.raises(ValueError, match='model_dir'): set_object_state(learn, {**good, 'learn':{'model_dir':'/tmp'}})
+    name,values = good['cbs'][0]
+    with pytest.raises(ValueError, match='before_fit'): set_object_state(learn, {**good, 'cbs':[(name,{**values, 'before_fit':1})]})
+    set_object_state(learn, good)

@@ -7,6 +7,7 @@ __all__ = ['to_frames', 'align', 'AudioEncoder', 'ConfigError', 'shipped', 'fetc
 
 # %% ../../nbs/models/encoder.ipynb #461d5714
 from ..core.files import *
+from ..core.untrusted import *
 from ..core.state import *
 from ..audio.spectrogram import *
 from ..audio.frontend import *
@@ -298,9 +299,12 @@ def harmless(kwargs)->dict:
     "Keyword arguments without those that make timm read other files or the network"
     return {k:v for k,v in kwargs.items() if not reaches_out.search(k)}
 
+#: Larger than any encoder has them, small enough to be refused before memory or time are gone: part of the key → most
+largest = {'depth':1000, 'blocks':1000, 'layers':1000, 'front.duration':600, 'front.n_mels':4096, 'front.n_fft':2**17, 'dim':16_384, 'in_chans':1024}
+
 def check_bounds(fn, key, value):
     "ConfigError for numbers that no encoder has, and for long strings"
-    most = 1000 if 'depth' in key else 600 if key=='front.duration' else 1_000_000
+    most = first(n for name,n in largest.items() if name in key) or 1_000_000
     least = 0 if key.startswith('front.') else -most
     if isinstance(value, dict):
         for k,o in value.items(): check_bounds(fn, f'{key}.{k}', o)
@@ -331,8 +335,8 @@ def read_config(
     fn:Path,  # a config.json
 )->dict:
     "The checked config of a saved encoder; `ConfigError` for what is wrong in it"
-    try: cfg = json.loads(fn.read_text(encoding='utf-8'))
-    except ValueError as e: raise ConfigError(fn, 'the file', fn.name, f'is not JSON ({e})') from None
+    try: cfg = json.loads(read_bounded(fn, 2**20).decode('utf-8'))
+    except (ValueError, RecursionError) as e: raise ConfigError(fn, 'the file', fn.name, f'is not JSON ({e})') from None
     if not isinstance(cfg, dict): raise ConfigError(fn, 'the file', cfg, 'is not a JSON object')
     check_types(fn, cfg)
     for key,value in cfg.items(): check_bounds(fn, key, value)
@@ -353,6 +357,7 @@ def find_weights(
 
 def shapes_in(fn)->dict: # name → shape
     "Shapes of the tensors in a safetensors file; `DamagedFile` where it is not one"
+    regular_size(fn)
     try:
         with safe_open(str(fn), 'pt') as f: return {k:tuple(f.get_slice(k).get_shape()) for k in f.keys()}
     except Exception as e: raise DamagedFile(fn, f'is not a whole safetensors file ({e})') from None
