@@ -74,7 +74,7 @@ def whole(self:Datasets, front:FrontEnd):
     ds = copy(self)
     ds.tls = L(copy(tl) for tl in self.tls)
     ds.tls[0].tfms = pipe = copy(ds.tls[0].tfms)
-    pipe.fs = L(ReadWhole(f, front) if isinstance(f, ReadAudio) else f for f in pipe.fs)
+    pipe.fs = L(ReadWhole(f, front) if reads_audio(f) else f for f in pipe.fs)
     return ds
 
 # %% ../../nbs/use/finetune.ipynb #757fecdc
