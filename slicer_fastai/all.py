@@ -11,6 +11,7 @@ from .core.processes import *
 from .audio.frontend import *
 from .audio.synth import *
 from .audio.scenes import synth_recordings
+from .audio.random_synth import random_sounds
 from .augment.mix import *
 from .augment.crop import *
 from .augment.perturb import *
@@ -23,6 +24,7 @@ from .data.read import *
 from .data.block import *
 from .data.pack import *
 from .data.shards import *
+from .data.random import RandomSounds, SynthDL
 from .use.embed import *
 from .use.evaluate import *
 from .use.finetune import *
