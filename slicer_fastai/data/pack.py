@@ -368,7 +368,7 @@ def from_pack(cls:SlicerDataLoaders,
     **kwargs
 ):
     "From packed audio"
-    pack = dest if isinstance(dest, AudioPack) else AudioPack(dest, verify)
+    pack = AudioPack(dest, verify) if isinstance(dest, (str,os.PathLike)) else dest
     (splits,bs),cat = split_clips(len(pack), bs, valid_pct, seed, valid_idx),_categories(pack, labels)
     if (front := kwargs.get('front')) is None: kwargs['sr'] = pack.sr
     elif front.sr!=pack.sr: raise ValueError(f'{pack.path} is packed at {pack.sr} Hz, the front end wants {front.sr}: pack_audio(…, sr={front.sr})')
