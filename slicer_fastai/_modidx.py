@@ -1081,6 +1081,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                   'slicer_fastai/field/annotations.py'),
                                                  'slicer_fastai.field.annotations.keep_one_view': ( 'field/annotations.html#keep_one_view',
                                                                                                     'slicer_fastai/field/annotations.py'),
+                                                 'slicer_fastai.field.annotations.known_seconds': ( 'field/annotations.html#known_seconds',
+                                                                                                    'slicer_fastai/field/annotations.py'),
                                                  'slicer_fastai.field.annotations.parse_seconds': ( 'field/annotations.html#parse_seconds',
                                                                                                     'slicer_fastai/field/annotations.py'),
                                                  'slicer_fastai.field.annotations.plain_name': ( 'field/annotations.html#plain_name',

@@ -7,7 +7,7 @@ __all__ = ['column_names', 'annotation_endings', 'clock', 'Events', 'plain_name'
            'guess_separator', 'read_cells', 'parse_seconds', 'time_column', 'recording_of', 'Recordings', 'is_audacity',
            'read_audacity', 'read_crowsetta', 'keep_one_view', 'events_of_table', 'read_one', 'check_times',
            'read_annotations', 'exact', 'raven_table', 'write_table', 'each_recording', 'tiers', 'tier_text',
-           'recording_seconds']
+           'recording_seconds', 'known_seconds']
 
 # %% ../../nbs/field/annotations.ipynb #7958be36
 from ..core.files import *
@@ -424,7 +424,7 @@ def to_textgrid(self:Events,
     points = int((self.end<=self.start).sum())
     if points: warnings.warn(f'{points} events without length are left out: intervals of Praat have one')
     for fn,part in each_recording(self[self.end>self.start], path, '{}.TextGrid'):
-        length = max(recording_seconds(part.file.iloc[0]), part.end.max())
+        length = max(known_seconds(part.file.iloc[0]), part.end.max())
         parts = tiers(part)
         head = f'File type = "ooTextFile"\nObject class = "TextGrid"\n\nxmin = 0\nxmax = {exact(length)}\ntiers? <exists>\nsize = {len(parts)}\nitem []:\n'
         write_whole(fn, head+''.join(tier_text(i, l, t, length) for i,(l,t) in enumerate(parts, 1)))
@@ -432,7 +432,13 @@ def to_textgrid(self:Events,
 
 def recording_seconds(
     fn, # an audio file
+)->float:
+    "Length of a recording in seconds, from its header; AudioReadError where it cannot be read"
+    return Clip(fn).seconds
+
+def known_seconds(
+    fn, # an audio file
 )->float: # 0 where it cannot be read
-    "Length of a recording in seconds"
-    try: return len(read_window(fn, None, 16000))/16000
+    "Length of a recording in seconds, where it is at hand"
+    try: return recording_seconds(fn)
     except AudioReadError: return 0.

@@ -254,7 +254,8 @@ def scores_of(self:Detector,
         return table[:,0],table[:,1:]
     vectors = embed(self.encoder, [file], level='window', hop=hop, progress=False)[0]
     answers = self.answer(vectors)
-    starts = np.array(self.encoder.front.starts(round(recording_seconds(file)*self.encoder.front.sr), hop))/self.encoder.front.sr
+    front = self.encoder.front
+    starts = np.array(front.starts(Clip(file, sr=front.sr).n, hop))/front.sr
     if kept:
         with whole(kept) as f: np.save(f, np.column_stack([starts, answers]))
     return starts,answers
