@@ -219,3 +219,78 @@ def test_players_of_a_table_can_be_played(files):
     enc = AudioEncoder('audiontt', **encoder_kw).eval()
     h = re.sub(r'base64,[A-Za-z0-9+/=]+', '', enc.index(files[:4]).search(files[0], k=2)._repr_html_())
     assert h.count('<audio ')==2 and h.count(' controls="controls"')==2 and '\\n' not in h and '&nbsp;' not in h
+
+class Killed(BaseException): "Ends a writer where a signal would"
+
+def two_indexes(files):
+    res = []
+    for seed in (1,2):
+        set_seed(seed)
+        res.append(AudioEncoder('audiontt', **encoder_kw).eval().index(files[seed:seed+4]))
+    return res
+
+def test_a_killed_save_leaves_the_old_index_or_the_new_one(files, tmp_path, monkeypatch):
+    "Ended before each of its renames in turn: never the new encoder with the old vectors"
+    old,new = two_indexes(files); real = os.replace; seen = set()
+    for at in range(20):
+        shutil.rmtree(tmp_path/'i', ignore_errors=True); old.save(tmp_path/'i'); n = iter(range(100))
+        def replace(*a, **k):
+            if next(n)==at: raise Killed
+            return real(*a, **k)
+        with monkeypatch.context() as m:
+            m.setattr(os, 'replace', replace)
+            try: new.save(tmp_path/'i')
+            except Killed: pass
+            else: break
+        back = SoundIndex.load(tmp_path/'i'); want = old if back.files==old.files else new; seen.add(want is new)
+        assert np.array_equal(back.vectors, want.vectors)
+        close(back.encoder.embed(files[0]), want.encoder.embed(files[0]))
+    assert at>=4 and False in seen
+    new.save(tmp_path/'i'); assert len(list((tmp_path/'i').iterdir()))==3
+
+def test_a_mixture_is_refused(files, tmp_path):
+    "Another encoder of the same shape in the place of its own; a wrong network of the user's own; edits of the JSON"
+    old,new = two_indexes(files); old.save(tmp_path/'i')
+    own = next((tmp_path/'i').glob('encoder-*')); shutil.rmtree(own); new.encoder.save_pretrained(own)
+    with pytest.raises(AudioReadError, match='another encoder'): SoundIndex.load(tmp_path/'i')
+    with pytest.raises(AudioReadError, match='another encoder'): SoundIndex.load(tmp_path/'i', new.encoder)
+    assert SoundIndex.load(tmp_path/'i', old.encoder).files==old.files
+    text = (tmp_path/'i/index.json').read_text(); (tmp_path/'i/index.json').write_text(text.replace(Path(old.files[0]).name, 'x.wav'))
+    with pytest.raises(AudioReadError, match='checksum'): SoundIndex.load(tmp_path/'i', old.encoder)
+
+def old_format(index, path):
+    "As 0.0.2 wrote it: no checksum, the encoder in `encoder`"
+    index.save(path); next(path.glob('encoder-*')).rename(path/'encoder')
+    meta = json.loads((path/'index.json').read_text()); meta['format'] = 1
+    for k in ('checksum','encoder'): del meta[k]
+    (path/'index.json').write_text(json.dumps(meta)); return meta
+
+def test_old_indexes_open(files, tmp_path):
+    ix = two_indexes(files)[0]; old_format(ix, tmp_path/'i'); back = SoundIndex.load(tmp_path/'i')
+    assert back.files==ix.files and np.array_equal(back.vectors, ix.vectors)
+    back.save(tmp_path/'i'); assert not (tmp_path/'i/encoder').exists()
+
+def test_vectors_that_are_not_the_encoders_are_named(files, tmp_path):
+    "Of another length, in an index without fingerprints"
+    ix = two_indexes(files)[0]; old_format(ix, tmp_path/'i'); shutil.rmtree(tmp_path/'i/encoder')
+    AudioEncoder('audiontt', d=64, width=8).save_pretrained(tmp_path/'i/encoder')
+    with pytest.raises(AudioReadError, match='vectors have the shape'): SoundIndex.load(tmp_path/'i')
+
+@pytest.mark.parametrize('change', [dict(files=3), dict(files=[3]*4), dict(labels=None), dict(stamps=[]), dict(hop='x'), dict(hop=-1), dict(level='word'), dict(vectors='../x'), dict(vectors=['a'])])
+def test_edited_indexes_are_named(files, tmp_path, change):
+    meta = old_format(two_indexes(files)[0], tmp_path/'i'); (tmp_path/'i/index.json').write_text(json.dumps(meta | change))
+    with pytest.raises(AudioReadError, match='damaged'): SoundIndex.load(tmp_path/'i')
+
+def test_csv_for_people(files, tmp_path, monkeypatch):
+    "Cells that a spreadsheet would run; a full disk leaves the older table"
+    shutil.copy(files[0], tmp_path/'=1+1.flac'); monkeypatch.chdir(tmp_path)
+    ix = AudioEncoder('audiontt', **encoder_kw).eval().index(['=1+1.flac'], labels=['@cmd'])
+    t = pd.read_csv(ix.to_csv(tmp_path/'t.csv')); assert set(t.file)=={"'=1+1.flac"} and set(t.label)=={"'@cmd"} and t.v0.dtype==float
+    before = (tmp_path/'t.csv').read_bytes()
+    with pytest.raises(TypeError): ix.to_csv(tmp_path/'t.csv', no_such_argument=1)
+    assert (tmp_path/'t.csv').read_bytes()==before and len(list(tmp_path.iterdir()))==2
+
+def test_times_are_shown_to_the_tenth():
+    "Three places half a second apart are not the same place"
+    t = Sounds(dict(file='a.wav', start=[103.5,104.,104.5], seconds=.95))
+    for o in (repr(t), t._repr_html_()): assert all(k in o for k in ('0:01:43.5','0:01:44.0','0:01:44.5'))
