@@ -175,6 +175,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                     'slicer_fastai/audio/random_synth.py'),
                                                   'slicer_fastai.audio.random_synth.white': ( 'audio/random_synth.html#white',
                                                                                               'slicer_fastai/audio/random_synth.py')},
+            'slicer_fastai.audio.real': { 'slicer_fastai.audio.real.real_sounds': ( 'audio/real.html#real_sounds',
+                                                                                    'slicer_fastai/audio/real.py')},
             'slicer_fastai.audio.scenes': { 'slicer_fastai.audio.scenes.background': ( 'audio/scenes.html#background',
                                                                                        'slicer_fastai/audio/scenes.py'),
                                             'slicer_fastai.audio.scenes.lay_events': ( 'audio/scenes.html#lay_events',
