@@ -294,3 +294,14 @@ def test_times_are_shown_to_the_tenth():
     "Three places half a second apart are not the same place"
     t = Sounds(dict(file='a.wav', start=[103.5,104.,104.5], seconds=.95))
     for o in (repr(t), t._repr_html_()): assert all(k in o for k in ('0:01:43.5','0:01:44.0','0:01:44.5'))
+
+def test_two_indexers_of_one_folder(files, tmp_path):
+    "The second is told who is there; what the first had saved stays"
+    from slicer_fastai.core.locks import locked
+    from slicer_fastai.cli.commands import slicer_embed
+    old,new = two_indexes(files); old.save(tmp_path/'i')
+    with locked(tmp_path/'i', 'indexing'):
+        with pytest.raises(OSError, match=f'process .*indexing'): new.save(tmp_path/'i')
+        with pytest.raises(Exception, match='indexing'): slicer_embed([files[9]], out=tmp_path/'i')
+    assert SoundIndex.load(tmp_path/'i').files==old.files
+    assert slicer_embed([files[9]], out=tmp_path/'i').files[0]==5

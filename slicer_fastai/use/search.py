@@ -7,6 +7,7 @@ __all__ = ['SoundIndex', 'object_column']
 
 # %% ../../nbs/use/search.ipynb #ad7b1eca
 from ..core.files import *
+from ..core.locks import *
 from ..core.untrusted import *
 from ..audio.clip import *
 from ..models.encoder import *
@@ -265,9 +266,15 @@ own_vectors,own_encoder = r'vectors-[0-9a-f]{8}\.safetensors',r'encoder(-[0-9a-f
 def save(self:SoundIndex,
     path,  # a folder; made if needed
 )->Path:
-    "Write the index, with its encoder unless that is a network of your own; what is there stays until all is written"
-    path = Path(path)
-    path.mkdir(parents=True, exist_ok=True)
+    "Write the index, with its encoder unless that is a network of your own; FolderBusy while another process writes there"
+    with locked(path, 'saving an index'): self.write_into(Path(path))
+    return Path(path)
+
+@patch
+def write_into(self:SoundIndex,
+    path:Path,  # a folder that is locked
+):
+    "Write the index; what is there stays until all is written"
     arrays = {key:np.ascontiguousarray(getattr(self, name)) for key,name in index_arrays.items()}
     data = save_tensors(arrays)
     vectors,encoder = f'vectors-{fingerprint(data)}.safetensors',f'encoder-{encoder_key(self.encoder)}'
@@ -279,7 +286,6 @@ def save(self:SoundIndex,
     remove_own(path, own_vectors, [vectors])
     for folder in path.iterdir():
         if re.fullmatch(own_encoder, folder.name) and folder.name!=encoder: shutil.rmtree(folder)
-    return path
 
 # %% ../../nbs/use/search.ipynb #54a365c0
 def read_meta(
