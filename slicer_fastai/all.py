@@ -10,6 +10,7 @@ from .core.doctor import *
 from .core.processes import *
 from .audio.frontend import *
 from .audio.synth import *
+from .audio.real import *
 from .audio.scenes import synth_recordings
 from .audio.random_synth import random_sounds
 from .augment.mix import *
