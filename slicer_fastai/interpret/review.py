@@ -11,6 +11,7 @@ from ..core.untrusted import *
 from ..audio.clip import *
 from ..audio.spectrogram import *
 from ..use.embed import *
+from ..data.tables import read_cells
 from ..field.annotations import *
 from .pages import render
 from fastai.basics import *
