@@ -11,6 +11,7 @@ from .core.doctor import *
 from .core.processes import *
 from .audio.frontend import *
 from .audio.synth import *
+from .audio.real import *
 from .audio.scenes import synth_recordings
 from .audio.random_synth import random_sounds
 from .augment.mix import *
@@ -22,6 +23,7 @@ from .models.encoder import *
 from .models.losses import *
 from .models.slicer import *
 from .data.read import *
+from .data.segments import Places, segments
 from .data.block import *
 from .data.pack import *
 from .data.shards import *
