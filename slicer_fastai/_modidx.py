@@ -1813,6 +1813,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'slicer_fastai/models/encoder.py'),
                                               'slicer_fastai.models.encoder.check_bounds': ( 'models/encoder.html#check_bounds',
                                                                                              'slicer_fastai/models/encoder.py'),
+                                              'slicer_fastai.models.encoder.check_layers': ( 'models/encoder.html#check_layers',
+                                                                                             'slicer_fastai/models/encoder.py'),
                                               'slicer_fastai.models.encoder.check_name': ( 'models/encoder.html#check_name',
                                                                                            'slicer_fastai/models/encoder.py'),
                                               'slicer_fastai.models.encoder.check_types': ( 'models/encoder.html#check_types',
