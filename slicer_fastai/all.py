@@ -20,6 +20,7 @@ from .augment.perturb import nats_per_db, RandomEQ, GainRamp, NoiseFloor, SpecMa
 from .augment.views import *
 from .models.audiontt import audiontt_names, AudioNTT, audiontt, audiontt2022
 from .models.encoder import AudioEncoder, ConfigError
+from .models.foreign import as_encoder
 from .models.losses import instance_loss, cluster_loss, assignment_entropy, local_loss
 from .models.slicer import SlicerNet, SlicerOutput, SlicerLoss, SlicerModel
 from .data.read import ReadAudio
