@@ -202,7 +202,7 @@ def listens_section(data)->Markup:
 
 #: Heading, a line on how to read it, and the function that makes it
 report_sections = [
-    ('Clusters', 'The program has sorted the sounds into groups by itself, without names. Here are the four largest, each with the '
+    ('Clusters', 'The program has sorted the sounds into groups by itself, without names. Here are the largest, each with the '
                  'sounds that belong to it most clearly. Listen: do they have something in common?', clusters_section),
     ('Neighbours', 'Two sounds, and the five most like each among all others. The number is the likeness: 1 is the same '
                    'sound, 0 nothing in common.', neighbours_section),
