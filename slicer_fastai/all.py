@@ -2,6 +2,7 @@ from fastai.basics import *
 from fastai.data.all import *
 from fastai.callback.all import *
 from .audio.tensor import *
+from .audio.formats import *
 from .audio.clip import *
 from .audio.spectrogram import *
 from .core.files import *
@@ -10,6 +11,7 @@ from .core.doctor import *
 from .core.processes import *
 from .audio.frontend import *
 from .audio.synth import *
+from .audio.real import *
 from .audio.scenes import synth_recordings
 from .audio.random_synth import random_sounds
 from .augment.mix import *
@@ -21,6 +23,7 @@ from .models.encoder import *
 from .models.losses import *
 from .models.slicer import *
 from .data.read import *
+from .data.segments import Places, segments
 from .data.block import *
 from .data.pack import *
 from .data.shards import *

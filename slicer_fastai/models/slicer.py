@@ -253,9 +253,11 @@ def enqueue(self:SlicerModel,
 def setup(self:SlicerModel,
     specs:Tensor,     # log-mels of a sample of the training set (n, 1, n_mels, frames)
     seed:int=42,      # of k-means and of the views
+    fit_norm:bool=True, # take the normalisation from the sample; False: keep the encoder's
 ):
     "Before training: normalisation statistics, k-mix's centroids, first content of the bank and of the queue"
-    for net in (self.student,self.teacher): net.encoder.norm.fit(specs)
+    if fit_norm:
+        for net in (self.student,self.teacher): net.encoder.norm.fit(specs)
     self.views.fit(specs, seed)
     self.fill_queue(specs[:1024], seed)
     return self

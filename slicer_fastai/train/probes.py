@@ -36,7 +36,7 @@ def random_choice(n, max_n, seed)->list:
 
 def labelled_specs(dls, ds, max_n, seed)->tuple: # log-mels (n, 1, n_mels, frames), labels (n,)
     "Log-mels and labels of up to `max_n` clips of data set `ds`; raises ValueError where it has no labels"
-    items = L(ds.items)[random_choice(len(ds.items), max_n, seed)]
+    items = L(ds.items, use_list=None)[random_choice(len(ds.items), max_n, seed)]
     batches = list(dls.test_dl(items, with_labels=True, bs=64, num_workers=0))
     if len(batches[0])<2: raise ValueError('the probe needs labels: use labelled DataLoaders, or give (files, labels) twice')
     specs = torch.cat([b[0].as_subclass(Tensor).cpu() for b in batches])
