@@ -80,3 +80,121 @@ def build(data, task, keep, seconds, each, counts, seed=0):
         pd.DataFrame(rows, columns='file start end label split'.split()).to_csv(done, index=False)
     events = read_annotations(done, verbose=False)
     return events.assign(split=[Path(o).name.split('_')[0] for o in events.file])
+
+def encoders(names):
+    "What is compared, by name: slicer-small, untrained (or untrained1 … for another seed), logmel, or folders of save_pretrained"
+    small = AudioEncoder.from_pretrained('slicer-small')
+    def make(name):
+        if name=='slicer-small': return small
+        if name.startswith('untrained'): return small.untrained(int(name.removeprefix('untrained') or 0))
+        if name!='logmel': return AudioEncoder.from_pretrained(name)
+        mel = AudioEncoder(small.arch, front=small.front, layers='logmel', pool='mean+std', **small.kwargs)
+        mel.norm.load_state_dict(small.norm.state_dict())
+        return mel.eval()
+    return {o:make(o) for o in names}
+
+def indexed(encoder, files, folder, hop):
+    "An index of the recordings, kept in a folder"
+    if (folder/'index.json').exists(): return SoundIndex.load(folder, encoder)
+    index = encoder.index(files, hop=hop)
+    index.save(folder)
+    return index
+
+def judge(detector, index, annotated, collar):
+    "Average precision of events: its mean over the classes, and its bootstrap over recordings (draws,)"
+    result = evaluate_events(detector.detect(index, threshold=.02), annotated, collar, sorted(annotated.file.unique()))
+    drawn = [[result.average_precision(l, w) for w in result.draws[:200]] for l in result.labels]
+    own = {l:result.average_precision(l) for l in result.labels}
+    low,high = np.nanquantile(np.nanmean(drawn, 0), [.025,.975])
+    loose = evaluate_events(result.found, annotated, 1., result.recordings)
+    within_a_second = np.mean([loose.average_precision(l) for l in result.labels])
+    by_seconds = np.mean([result.by_seconds(l) for l in result.labels])
+    row = dict(ap=np.mean([*own.values()]), low=low, high=high, ap_1s=within_a_second, by_seconds=by_seconds)
+    return {**row, **{f'ap|{l}':v for l,v in own.items()}},np.nanmean(drawn, 0)
+
+def truth(places, annotated):
+    "What somebody who listens would say of places: the class of the event that fills most of it, or none"
+    labels = []
+    for o in places.itertuples():
+        own = annotated[annotated.file==o.file]
+        shared = overlap(o.start, o.end, own.start.to_numpy(), own.end.to_numpy())
+        best = own.iloc[int(shared.argmax())]
+        labels.append(best.label if shared.max()>=.5*min(o.end-o.start, best.end-best.start) else '')
+    return places.assign(label=labels, checked=True)
+
+class Rows:
+    "A table that is written row by row"
+    def __init__(self, fn): self.fn,self.rows = Path(fn),pd.read_csv(fn).to_dict('records') if Path(fn).exists() else []
+    def has(self, **key): return any(all(o[k]==v for k,v in key.items()) for o in self.rows)
+    def add(self, **row):
+        self.rows.append(row)
+        pd.DataFrame(self.rows).round(4).to_csv(self.fn, index=False)
+        print({k:round(v, 3) if isinstance(v, float) else v for k,v in row.items() if '|' not in k}, flush=True)
+
+def correct(encoder, start, pool, indices, test, collar, how, k, rounds, draw, rows):
+    "Rounds of proposing, listening and training again"
+    key = dict(draw=draw, how=how, places=k)
+    if rows.has(**key, round=rounds): return
+    detector = encoder.detector(start)
+    for i in range(rounds+1):
+        if not rows.has(**key, round=i): rows.add(**key, round=i, **judge(detector, indices['test'], test, collar)[0])
+        if i==rounds: break
+        detector = detector.learn_from(truth(detector.propose(indices['pool'], k, how, seed=100*draw+i), pool))
+
+def without(index, files):
+    "A copy of an index without some recordings"
+    res = copy(index)
+    res.__dict__.pop('standardised', None)
+    return res.remove(list(files))
+
+@call_parse
+def main(
+    data:Path=None,            # folder with pretrain.csv and tasks/
+    task:str='sound_event',    # whose clips are the events
+    names:str='slicer-small untrained logmel', # encoders: these, or folders of save_pretrained
+    keep:Path=Path('field_recordings'), # recordings that are built, and their vectors
+    out:Path=Path('field.csv'),# a row each
+    seconds:float=300.,        # of a recording
+    each:int=5,                # events of each class in a recording
+    n_train:int=20,            # training recordings
+    n_valid:int=6,             # validation recordings
+    n_test:int=12,             # test recordings
+    on:str='test',             # recordings that are judged: test, or valid
+    sizes:str='2 10',          # training recordings that are annotated
+    draws:int=2,               # choices of these, without overlap while there are enough
+    hop:float=.2375,           # seconds from window to window
+    collar:float=.5,           # seconds that starts may differ by
+    rounds:int=0,              # of correcting, from the first size on
+    k:int=40,                  # places a round; random ones also twice as many
+):
+    "Build, detect, judge"
+    warnings.filterwarnings('ignore')
+    data,keep,out = Path(data),Path(keep),Path(out)
+    annotated = build(data, task, keep, seconds, each, dict(train=n_train, valid=n_valid, test=n_test))
+    train,test = annotated[annotated.split=='train'],annotated[annotated.split==on]
+    train_files,files = sorted(train.file.unique()),sorted(test.file.unique())
+    def annotated_in(size, draw): return train[train.file.isin([train_files[(size*draw+i)%n_train] for i in range(size)])]
+    rows,drawn = Rows(out),{}
+    for name,encoder in encoders(names.split()).items():
+        index = indexed(encoder, files, keep/'vectors'/f'{Path(name).name}-{on}-{hop:g}', hop)
+        for size in map(int, sizes.split()):
+            for draw in range(draws):
+                key = dict(encoder=Path(name).name, judged=on, places=size*each, draw=draw)
+                if rows.has(**key): continue
+                row,drawn[name,size,draw] = judge(encoder.detector(annotated_in(size, draw)), index, test, collar)
+                reference = drawn.get(('untrained',size,draw))
+                if reference is not None and name!='untrained':
+                    low,high = np.quantile(drawn[name,size,draw]-reference, [.025,.975])
+                    row |= dict(ahead_low=low, ahead_high=high)
+                rows.add(**key, **row)
+    if not rounds: return
+    name,encoder = next(iter(encoders(names.split()[:1]).items()))
+    size,log = int(sizes.split()[0]),Rows(out.with_name(out.stem+'_rounds.csv'))
+    folder = keep/'vectors'/f'{Path(name).name}-'
+    for draw in range(draws):
+        start = annotated_in(size, draw)
+        pool = train[~train.file.isin(start.file)]
+        everything = indexed(encoder, train_files, Path(f'{folder}train-{hop:g}'), hop)
+        indices = dict(test=indexed(encoder, files, Path(f'{folder}{on}-{hop:g}'), hop), pool=without(everything, start.file.unique()))
+        for how,n in (('uncertain',k),('random',2*k),('diverse',k),('top',k),('random',k)):
+            correct(encoder, start, pool, indices, test, collar, how, n, rounds, draw, log)
