@@ -204,7 +204,7 @@ def components(
     most:int=512,  # components
 )->tuple: # scale (d,), rotation (d, ≤ most)
     "Principal components of vectors that are divided by their spread"
-    scale = z.std(0)+1e-6
+    scale = np.maximum(z.std(0), .1)                          # a feature that is constant here may not be elsewhere
     if min(z.shape)<=most: return scale,np.linalg.svd(z/scale, full_matrices=False)[2].T
     return scale,randomized_svd(z/scale, most, random_state=0)[2].T
 
