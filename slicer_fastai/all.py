@@ -53,5 +53,4 @@ from .interpret.map import *
 from .interpret.curves import *
 from .interpret.report import *
 from .interpret.compare import *
-from .interpret.review import review_key
 from .interpret.timeline import plot_events
