@@ -122,7 +122,7 @@ def shard_folder(
     valid_pct:float=.1,  # share of segments set apart for validation, by recording; whole files are split when they are read
 )->Path: # the index, for `from_webdataset`
     "Write a collection as tar shards; goes on where it was interrupted; leaves out what cannot be read. FileExistsError where `dest` holds others, FolderBusy while another process writes there"
-    dest,recordings = Path(dest),Recordings(path, files, labels)
+    dest,recordings = Path(dest),Collection(path, files, labels)
     settings = dict(n_workers=n_workers, clips=clips, mb=mb, seed=seed)
     places = cut_long(recordings.files, segment if segment_setting(segment, labels) else None)
     identity = (*recordings.identity, clips, mb, seed)
