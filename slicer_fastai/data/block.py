@@ -9,6 +9,7 @@ __all__ = ['AudioSpecBlock', 'AudioBlock', 'read_table', 'split_clips', 'cut_lon
 # %% ../../nbs/data/block.ipynb #e31c99b6
 from ..audio.tensor import *
 from ..audio.clip import *
+from ..audio.clip import printable,why_unreadable
 from ..audio.spectrogram import *
 from ..audio.frontend import *
 from ..core.processes import *
@@ -42,9 +43,13 @@ AudioSpecBlock = AudioBlock
 # %% ../../nbs/data/block.ipynb #8a5ac584
 def _readable_first(files, idxs):
     "fastai tries transforms on the first item: it must be one that can be read"
+    reasons = Counter()
     for i in range(len(idxs)):
-        if verify_audio([files[idxs[i]]], n_workers=1).empty: return [*idxs[i:], *idxs[:i]]
-    raise ValueError(f'none of {len(idxs)} files could be read, e.g. {files[idxs[0]]}: verify_audio(path) says why')
+        why = why_unreadable(files[idxs[i]], whole=True)
+        if why is None: return [*idxs[i:], *idxs[:i]]
+        reasons[why] += 1
+    (reason,remedy),n = reasons.most_common(1)[0]
+    raise ValueError(f'none of {len(idxs)} files could be read, {n} for this reason: {reason} (e.g. {printable(files[idxs[0]])}) – {remedy}')
 
 def read_table(
     fn,  # .parquet (needs pyarrow), .csv, .tsv, or any other text: a name a line
@@ -250,17 +255,22 @@ def sample_specs(
 
 # %% ../../nbs/data/block.ipynb #e6e5428e
 def spec_grid(
-    specs,            # spectrograms, each with a `show` method
+    specs,            # spectrograms, each with a `show` method: a list, or a batch (n, 1, n_mels, frames)
     titles=None,      # one each
     ncols:int=4,      # columns
     figsize=None,     # default: 2.6 × 2 inches each
     **kwargs
 )->L: # the axes
-    "Spectrograms side by side"
-    specs = L(specs); n = len(specs); ncols = min(ncols, n); nrows = math.ceil(n/ncols)
+    "Spectrograms side by side; ValueError if there are not as many titles"
+    specs = L(list(specs))
+    n = len(specs)
+    titles = ifnone(titles, [None]*n)
+    if len(titles)!=n: raise ValueError(f'spec_grid: {n} spectrograms, but {len(titles)} titles')
+    ncols = min(ncols, n)
+    nrows = math.ceil(n/ncols)
     fig,axs = plt.subplots(nrows, ncols, figsize=ifnone(figsize, (2.6*ncols, 2*nrows)), squeeze=False, constrained_layout=True)
     for ax in axs.flat[n:]: ax.axis('off')
-    return L(s.show(ax=ax, title=t, **kwargs) for s,t,ax in zip(specs, ifnone(titles, [None]*n), axs.flat))
+    return L(s.show(ax=ax, title=t, **kwargs) for s,t,ax in zip(specs, titles, axs.flat))
 
 @dispatch
 def show_batch(x:AudioSpectrogram, y, samples, ctxs=None, max_n=8, ncols=4, figsize=None, **kwargs):
