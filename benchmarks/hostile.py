@@ -151,8 +151,13 @@ class Pack(Kind):
 class Shards(Kind):
     def make(self, d): shard_folder(sounds, d, files=some_files(), labels=parent_label, clips=6)
     def mutate(self, d, rng):
-        if rng.random()<.6: return mutate_json_file(d/'shards.json', rng)
-        return mutate_bytes(rng.choice(sorted(d.glob('*.tar'))), rng)
+        if rng.random()<.4: return mutate_bytes(rng.choice(sorted(d.glob('*.tar'))), rng)
+        index = d/'shards.json'
+        if rng.random()<.2: return mutate_json_file(index, rng)
+        content = json.loads(index.read_text())                  # without its checksum, so that the damage reaches the reader
+        del content['checksum']
+        index.write_text(json.dumps(content))
+        return mutate_json_file(index, rng)+', unsigned'
     def use(self, d):
         old = os.getcwd()
         os.chdir(d)                                              # by its bare name

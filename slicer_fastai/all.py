@@ -56,4 +56,5 @@ from .interpret.map import *
 from .interpret.curves import *
 from .interpret.report import *
 from .interpret.compare import *
+from .interpret.review import place_ids
 from .interpret.timeline import plot_events
