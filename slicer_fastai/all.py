@@ -22,6 +22,7 @@ from .models.encoder import *
 from .models.losses import *
 from .models.slicer import *
 from .data.read import *
+from .data.tables import read_table
 from .data.segments import Places, segments
 from .data.block import *
 from .data.pack import *

@@ -59,7 +59,7 @@ class ReadAudio(DisplayedTransform):
         self.n,self.bad,self.tell = 0,BadFiles(3),True
 
     def setups(self, items):
-        self.n = getattr(items.items, 'n_recordings', len(items))     # of long recordings, not their segments
+        self.n = getattr(getattr(items, 'items', None), 'n_recordings', len(items))     # of long recordings, not their segments
         self.bad = BadFiles(self.most_bad+1)
 
     def __call__(self, x, split_idx=None, **kwargs):

@@ -10,6 +10,7 @@ __all__ = ['column_names', 'guess_encoding', 'decode_text', 'guess_separator', '
 # %% ../../nbs/data/tables.ipynb #02a14463
 from ..audio.clip import *
 from ..core.processes import *
+from ..core.untrusted import *
 from fastai.basics import *
 import csv, io
 
@@ -71,7 +72,8 @@ def without_end_separator(table, fn)->pd.DataFrame:
 def read_bytes(
     fn, # a file
 )->bytes:
-    "The content of a file of text; ValueError where it is empty, or no text"
+    "The content of a file of text; ValueError where it is empty, or no text; DamagedFile for a pipe or device"
+    regular_size(fn)
     data = Path(fn).read_bytes()
     if not data.strip(): raise ValueError(f'{fn}: is empty')
     if data[:4]==b'PK\x03\x04': raise ValueError(f'{fn}: is a spreadsheet or an archive; save it as csv')
@@ -81,6 +83,7 @@ def read_parquet(
     fn, # a file
 )->pd.DataFrame:
     "A table in Parquet; ValueError where it is none"
+    regular_size(fn)
     try: return pd.read_parquet(fn)
     except (ValueError,OSError,KeyError) as e: raise ValueError(f'{fn}: cannot be read as Parquet ({e})') from None
 
