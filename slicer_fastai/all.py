@@ -25,6 +25,7 @@ from .data.read import *
 from .data.tables import read_table
 from .data.segments import Places, segments
 from .data.block import *
+from .data.annotated import BalancedDL
 from .data.pack import *
 from .data.shards import *
 from .data.random import RandomSounds, SynthDL

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['column_names', 'guess_encoding', 'decode_text', 'guess_separator', 'parse_cells', 'without_end_separator',
            'read_bytes', 'read_parquet', 'read_cells', 'plain_name', 'find_columns', 'parse_seconds', 'time_column',
-           'names_sound', 'read_names', 'read_table']
+           'names_sound', 'read_names', 'read_table', 'Recordings']
 
 # %% ../../nbs/data/tables.ipynb #02a14463
 from ..audio.clip import *
@@ -200,3 +200,26 @@ def read_table(
         if is_first_process(): print(f'{fn.name}: its first line names an audio file, so it has no header (header=0 says that it has one)')
         res = read_cells(fn, sep, encoding, header=None, **kwargs)
     return res
+
+# %% ../../nbs/data/tables.ipynb #25c504f9
+class Recordings:
+    "The recordings of a folder, to be found by the names that tables give them"
+    def __init__(self,
+        folder, # with recordings in it or below
+    ):
+        self.folder = Path(folder)
+        try: self.files = list(get_audio_files(folder))
+        except FileNotFoundError: self.files = []
+        self.by_name = {}
+        for o in self.files: self.by_name.setdefault(o.name, []).append(o)
+
+    def find(self,
+        name, # a path, relative to the folder or absolute, or only a file's name
+    )->str:
+        "The recording of this name; the name itself where it is not there; ValueError where several folders have one"
+        text = str(name).replace('\\', '/')
+        for o in (Path(name), self.folder/text):
+            if o.is_file(): return str(o)
+        same = self.by_name.get(text.rsplit('/', 1)[-1], [])
+        if len(same)>1: raise ValueError(f'{name}: {same[0]} and {same[1]} have this name; give paths relative to {self.folder}')
+        return str(same[0]) if same else str(self.folder/text)
