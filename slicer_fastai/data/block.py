@@ -10,7 +10,7 @@ __all__ = ['AudioSpecBlock', 'AudioBlock', 'DecoderClip', 'dict_item', 'sound_it
 # %% ../../nbs/data/block.ipynb #e31c99b6
 from ..audio.tensor import *
 from ..audio.clip import *
-from ..audio.clip import ArraySound
+from ..audio.clip import ArraySound,printable,why_unreadable
 from ..audio.spectrogram import *
 from ..audio.frontend import *
 from ..core.processes import *
@@ -149,9 +149,14 @@ class LabelOf(ItemTransform):
 
 def readable_first(files, idxs)->list:
     "Positions, from the first that can be read: fastai tries transforms on the first item"
+    reasons = Counter()
     for i in range(len(idxs)):
-        if verify_audio([files[idxs[i]]], n_workers=1).empty: return [*idxs[i:], *idxs[:i]]
-    raise ValueError(f'none of {len(idxs)} files could be read, e.g. {files[idxs[0]]}: verify_audio(path) says why')
+        item = files[idxs[i]]
+        why = why_unreadable(item, whole=not getattr(item, 'limit', None))          # of a place in a long recording only its ends
+        if why is None: return [*idxs[i:], *idxs[:i]]
+        reasons[why] += 1
+    (reason,remedy),n = reasons.most_common(1)[0]
+    raise ValueError(f'none of {len(idxs)} files could be read, {n} for this reason: {reason} (e.g. {printable(files[idxs[0]])}) – {remedy}')
 
 # %% ../../nbs/data/block.ipynb #40464daa
 class SlicerDataLoaders(DataLoaders):
@@ -508,17 +513,22 @@ def sample_specs(
 
 # %% ../../nbs/data/block.ipynb #e6e5428e
 def spec_grid(
-    specs,            # spectrograms, each with a `show` method
+    specs,            # spectrograms, each with a `show` method: a list, or a batch (n, 1, n_mels, frames)
     titles=None,      # one each
     ncols:int=4,      # columns
     figsize=None,     # default: 2.6 × 2 inches each
     **kwargs
 )->L: # the axes
-    "Spectrograms side by side"
-    specs = L(specs); n = len(specs); ncols = min(ncols, n); nrows = math.ceil(n/ncols)
+    "Spectrograms side by side; ValueError if there are not as many titles"
+    specs = L(list(specs))
+    n = len(specs)
+    titles = ifnone(titles, [None]*n)
+    if len(titles)!=n: raise ValueError(f'spec_grid: {n} spectrograms, but {len(titles)} titles')
+    ncols = min(ncols, n)
+    nrows = math.ceil(n/ncols)
     fig,axs = plt.subplots(nrows, ncols, figsize=ifnone(figsize, (2.6*ncols, 2*nrows)), squeeze=False, constrained_layout=True)
     for ax in axs.flat[n:]: ax.axis('off')
-    return L(s.show(ax=ax, title=t, **kwargs) for s,t,ax in zip(specs, ifnone(titles, [None]*n), axs.flat))
+    return L(s.show(ax=ax, title=t, **kwargs) for s,t,ax in zip(specs, titles, axs.flat))
 
 @dispatch
 def show_batch(x:AudioSpectrogram, y, samples, ctxs=None, max_n=8, ncols=4, figsize=None, **kwargs):
