@@ -31,6 +31,7 @@ from .data.pack import *
 from .data.shards import *
 from .models.audiontt import audiontt_names, AudioNTT, audiontt, audiontt2022
 from .models.encoder import AudioEncoder, ConfigError
+from .models.foreign import as_encoder
 from .models.losses import instance_loss, cluster_loss, assignment_entropy, local_loss
 from .models.slicer import SlicerNet, SlicerOutput, SlicerLoss, SlicerModel
 from .data.read import ReadAudio
@@ -66,4 +67,5 @@ from .interpret.map import *
 from .interpret.curves import *
 from .interpret.report import *
 from .interpret.compare import *
+from .interpret.review import place_ids
 from .interpret.timeline import plot_events
