@@ -146,8 +146,8 @@ def test_weights_decayed_away(tiny, loaders, files):
     assert l.diagnose().startswith('collapsed:') and l.health_log[-1]['rank']<1.5
 
 def test_healthy(tiny, files, loaders):
-    l = tiny(loaders(files, valid_pct=.3, bs=16), cbs=Health(), tfms='crop kmix', queue_size=128)   # a queue of one batch is luck
-    quiet(l, l.fit_one_cycle, 12, 1e-3)
+    l = tiny(loaders(files, valid_pct=.3, bs=16), cbs=Health(), tfms='kmix')
+    quiet(l, l.fit_one_cycle, 8, 3e-3)
     assert l.diagnose().split(':')[0] in ('learning','cut short','finished'), (l.diagnose(), l.health_log)
 
 def test_stopped_by_nan_is_told(tiny):
