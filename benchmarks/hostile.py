@@ -13,6 +13,7 @@ from zlib import crc32
 from fastcore.script import call_parse
 from fastai.basics import *
 from slicer_fastai.all import *
+from slicer_fastai.data.shards import shard_folder
 from slicer_fastai.audio.synth import synth_sounds
 
 secret = Path(tempfile.gettempdir())/'hostile_secret.txt'        # nothing that is read here should lead to this file

@@ -219,3 +219,163 @@ def test_players_of_a_table_can_be_played(files):
     enc = AudioEncoder('audiontt', **encoder_kw).eval()
     h = re.sub(r'base64,[A-Za-z0-9+/=]+', '', enc.index(files[:4]).search(files[0], k=2)._repr_html_())
     assert h.count('<audio ')==2 and h.count(' controls="controls"')==2 and '\\n' not in h and '&nbsp;' not in h
+
+class Killed(BaseException): "Ends a writer where a signal would"
+
+def two_indexes(files):
+    res = []
+    for seed in (1,2):
+        set_seed(seed)
+        res.append(AudioEncoder('audiontt', **encoder_kw).eval().index(files[seed:seed+4]))
+    return res
+
+def test_a_killed_save_leaves_the_old_index_or_the_new_one(files, tmp_path, monkeypatch):
+    "Ended before each of its renames in turn: never the new encoder with the old vectors"
+    old,new = two_indexes(files); real = os.replace; seen = set()
+    for at in range(20):
+        shutil.rmtree(tmp_path/'i', ignore_errors=True); old.save(tmp_path/'i'); n = iter(range(100))
+        def replace(*a, **k):
+            if next(n)==at: raise Killed
+            return real(*a, **k)
+        with monkeypatch.context() as m:
+            m.setattr(os, 'replace', replace)
+            try: new.save(tmp_path/'i')
+            except Killed: pass
+            else: break
+        back = SoundIndex.load(tmp_path/'i'); want = old if back.files==old.files else new; seen.add(want is new)
+        assert np.array_equal(back.vectors, want.vectors)
+        close(back.encoder.embed(files[0]), want.encoder.embed(files[0]))
+    assert at>=4 and False in seen
+    new.save(tmp_path/'i'); assert len(list((tmp_path/'i').iterdir()))==3
+
+def test_a_mixture_is_refused(files, tmp_path):
+    "Another encoder of the same shape in the place of its own; a wrong network of the user's own; edits of the JSON"
+    old,new = two_indexes(files); old.save(tmp_path/'i')
+    own = next((tmp_path/'i').glob('encoder-*')); shutil.rmtree(own); new.encoder.save_pretrained(own)
+    with pytest.raises(AudioReadError, match='another encoder'): SoundIndex.load(tmp_path/'i')
+    with pytest.raises(AudioReadError, match='another encoder'): SoundIndex.load(tmp_path/'i', new.encoder)
+    assert SoundIndex.load(tmp_path/'i', old.encoder).files==old.files
+    text = (tmp_path/'i/index.json').read_text(); (tmp_path/'i/index.json').write_text(text.replace(Path(old.files[0]).name, 'x.wav'))
+    with pytest.raises(AudioReadError, match='checksum'): SoundIndex.load(tmp_path/'i', old.encoder)
+
+def old_format(index, path):
+    "As 0.0.2 wrote it: no checksum, the encoder in `encoder`"
+    index.save(path); next(path.glob('encoder-*')).rename(path/'encoder')
+    meta = json.loads((path/'index.json').read_text()); meta['format'] = 1
+    for k in ('checksum','encoder'): del meta[k]
+    (path/'index.json').write_text(json.dumps(meta)); return meta
+
+def test_old_indexes_open(files, tmp_path):
+    ix = two_indexes(files)[0]; old_format(ix, tmp_path/'i'); back = SoundIndex.load(tmp_path/'i')
+    assert back.files==ix.files and np.array_equal(back.vectors, ix.vectors)
+    back.save(tmp_path/'i'); assert not (tmp_path/'i/encoder').exists()
+
+def test_vectors_that_are_not_the_encoders_are_named(files, tmp_path):
+    "Of another length, in an index without fingerprints"
+    ix = two_indexes(files)[0]; old_format(ix, tmp_path/'i'); shutil.rmtree(tmp_path/'i/encoder')
+    AudioEncoder('audiontt', d=64, width=8).save_pretrained(tmp_path/'i/encoder')
+    with pytest.raises(AudioReadError, match='vectors have the shape'): SoundIndex.load(tmp_path/'i')
+
+@pytest.mark.parametrize('change', [dict(files=3), dict(files=[3]*4), dict(labels=None), dict(stamps=[]), dict(hop='x'), dict(hop=-1), dict(level='word'), dict(vectors='../x'), dict(vectors=['a'])])
+def test_edited_indexes_are_named(files, tmp_path, change):
+    meta = old_format(two_indexes(files)[0], tmp_path/'i'); (tmp_path/'i/index.json').write_text(json.dumps(meta | change))
+    with pytest.raises(AudioReadError, match='damaged'): SoundIndex.load(tmp_path/'i')
+
+def test_csv_for_people(files, tmp_path, monkeypatch):
+    "Cells that a spreadsheet would run; a full disk leaves the older table"
+    shutil.copy(files[0], tmp_path/'=1+1.flac'); monkeypatch.chdir(tmp_path)
+    ix = AudioEncoder('audiontt', **encoder_kw).eval().index(['=1+1.flac'], labels=['@cmd'])
+    t = pd.read_csv(ix.to_csv(tmp_path/'t.csv')); assert set(t.file)=={"'=1+1.flac"} and set(t.label)=={"'@cmd"} and t.v0.dtype==float
+    before = (tmp_path/'t.csv').read_bytes()
+    with pytest.raises(TypeError): ix.to_csv(tmp_path/'t.csv', no_such_argument=1)
+    assert (tmp_path/'t.csv').read_bytes()==before and len(list(tmp_path.iterdir()))==2
+
+def test_times_are_shown_to_the_tenth():
+    "Three places half a second apart are not the same place"
+    t = Sounds(dict(file='a.wav', start=[103.5,104.,104.5], seconds=.95))
+    for o in (repr(t), t._repr_html_()): assert all(k in o for k in ('0:01:43.5','0:01:44.0','0:01:44.5'))
+
+def test_two_indexers_of_one_folder(files, tmp_path):
+    "The second is told who is there; what the first had saved stays"
+    from slicer_fastai.core.locks import locked
+    from slicer_fastai.cli.commands import slicer_embed
+    old,new = two_indexes(files); old.save(tmp_path/'i')
+    with locked(tmp_path/'i', 'indexing'):
+        with pytest.raises(OSError, match=f'process .*indexing'): new.save(tmp_path/'i')
+        with pytest.raises(Exception, match='indexing'): slicer_embed([files[9]], out=tmp_path/'i')
+    assert SoundIndex.load(tmp_path/'i').files==old.files
+    assert slicer_embed([files[9]], out=tmp_path/'i').files[0]==5
+
+# --- places in recordings ---
+
+@pytest.fixture(scope='module')
+def recording(files, tmp_path_factory):
+    "A minute and a half of clips, one after the other"
+    fn = tmp_path_factory.mktemp('recording')/'r.wav'
+    x = np.concatenate([read_window(f, None) for f in files[::2]])[:90*16000]; assert len(x)==90*16000
+    sf.write(fn, x, 16000, subtype='FLOAT'); return fn
+
+def test_a_place_is_an_item(enc, recording):
+    "A `Clip`, a row with end, with duration, in hours and minutes: the vector of that part of the wave"
+    x = read_window(recording, None); want = enc.embed(x[int(63.5*16000):int(67.5*16000)], sr=16000)
+    close(enc.embed(Clip(recording, start=63.5, seconds=4.)), want)
+    for cells in (dict(start=[63.5], end=[67.5]), {'Begin Time (s)':['63.5'], 'End Time (s)':['67.5']}, dict(onset=['0:01:03.5'], duration=[4.])):
+        close(enc.embed(pd.DataFrame(dict(**{'kind':['x'], 'filename':[str(recording)]}, **cells))), want)
+        close(enc.embed(pd.DataFrame(dict(**{'kind':['x'], 'filename':[recording.name]}, **cells)), path=recording.parent), want)
+    assert len(enc.embed(Clip(recording, start=63.5, seconds=4.), level='window')[0])==len(enc.front.starts(64000))
+
+def test_what_was_taken_for_what_is_said_once(enc, recording, capsys):
+    import slicer_fastai.use.embed as m; m.said.clear()
+    t = pd.DataFrame({'filename':[str(recording)], 'onset':[3.], 'dur':[2.], 'species':['owl']})
+    for _ in 'ab': enc.embed(t)
+    out = capsys.readouterr().out; assert out.count('onset')==1 and all(o in out for o in ('filename','dur','species'))
+    with pytest.raises(ValueError, match='neither ends nor durations'): enc.embed(t.drop(columns='dur'))
+    with pytest.raises(ValueError, match='row 0.*-2 s'): enc.embed(t.assign(dur=-2.))
+
+@pytest.mark.parametrize('start,seconds,begin', [(10.,.2,10.1-.475), (10.,0.,10.0005-.475), (0.,.2,0.), (.1,.2,0.), (89.9,.1,89.05)])
+def test_short_places_have_their_surroundings(enc, recording, start, seconds, begin):
+    "The window around the middle of the place, moved inwards at an end of the recording, which is said"
+    t = pd.DataFrame(dict(file=[str(recording)], start=start, seconds=seconds)); at_an_end = begin in (0.,89.05)
+    with warnings.catch_warnings(record=True) as w: warnings.simplefilter('always'); got = enc.embed(t)
+    told = [str(o.message) for o in w if 'too near an end' in str(o.message)]
+    assert len(told)==at_an_end and all('1 of 1' in o and clock(start) in o for o in told)
+    want = read_window(recording, .95, start=begin); assert len(want)==15200
+    close(got, enc.embed(want, sr=16000), 1e-3)
+
+def test_labels_of_places_are_not_those_of_the_recording(enc, recording, files):
+    "index.add(hits, labels) labelled every window of the recording"
+    ix = enc.index(recording); n = len(ix); assert n>80
+    hits = ix.search(files[6], k=3, per_file=False); ix.add(hits, labels=['a','b','a'])
+    assert len(ix)==n and ix.labels==[None] and Counter(ix.table.label)=={None:n-3, 'a':2, 'b':1}
+    for h in hits.itertuples(): assert ix.table.label[(ix.starts-h.start).__abs__().argmin()]==('b' if h.Index==1 else 'a')
+    ix.add(hits[1:2], labels=['c']); assert Counter(ix.table.label)=={None:n-3, 'a':2, 'c':1} and len(ix.places)==3
+    assert set(ix.search_by_label('c', k=3, per_file=False).label)<={None,'a'} and ix.search_by_label('c', others=False, k=1).label[0]=='c'
+
+def test_places_without_their_recording(enc, recording):
+    "Only their windows are embedded, with the recording's times; again: nothing; the whole recording later: all of it, labels stay"
+    places = pd.DataFrame(dict(file=str(recording), start=[20.,50.,70.], end=[20.3,53.,70.95], label=['x','y','x']))
+    ix = enc.index(places); starts = [20.15-.475,*(50+np.array(enc.front.starts(48000))/16000),70.]
+    np.testing.assert_allclose(ix.starts, starts, atol=1e-4); assert ix.files==[str(recording)] and ix.table.label.tolist()==['x','y','y','y','x']
+    for i in range(len(ix)): close(ix.vectors[i], enc.embed(read_window(recording, .95, start=ix.starts[i]), sr=16000)[0], 1e-3)
+    assert len(ix.add(places))==5 and len(ix.add(places.assign(start=places.start+[0,0,.5])))==6
+    ix.add(recording); assert len(ix)==len(enc.index(recording)) and ix.stamps and not ix.partly and Counter(ix.table.label)['y']>=3
+    ix.remove(recording); assert len(ix)==0 and not ix.places
+
+def test_a_vector_for_each_place(enc, recording, tmp_path):
+    places = pd.DataFrame(dict(file=str(recording), start=[20.,50.], seconds=[4.,3.]))
+    ix = enc.index(places, level='clip', labels=['x','y']); close(ix.vectors, enc.embed(places)); assert ix.table.seconds.tolist()==[4.,3.]
+    back = SoundIndex.load(ix.save(tmp_path/'i')); assert back.table.equals(ix.table) and back.places==ix.places and back.partly==ix.partly
+    assert len(back.add(places))==2
+
+def test_a_question_that_is_a_place(enc, recording):
+    "Left out are the windows that it overlaps, not all of its recording"
+    ix = enc.index(recording); r = ix.search(Clip(recording, start=30., seconds=2.), k=500, per_file=False)
+    assert len(r)==len(ix)-((ix.starts+.95>30) & (ix.starts<32)).sum()
+    assert len(ix.search(recording, k=5))==0
+
+def test_a_changed_recording_of_places(enc, recording, tmp_path):
+    f = tmp_path/'a.wav'; shutil.copy(recording, f); t = pd.DataFrame(dict(file=[str(f)], start=[20.], seconds=[.95]))
+    ix = enc.index(t); before = ix.vectors.copy(); x = read_window(f, None)[::-1]; sf.write(f, x, 16000, subtype='FLOAT'); os.utime(f, (1,1))
+    ix.add(t); assert len(ix)==1 and abs(ix.vectors-before).max()>.01
+    with pytest.warns(UserWarning, match='no.wav'): ix.add(pd.DataFrame(dict(file=[str(f),'no.wav'], start=[30.,1.], seconds=[.95,.95], label=['b','c'])))
+    assert len(ix)==2 and {o.label for o in ix.places}=={'b'}

@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['on_device', 'load_encoder', 'show_progress', 'encoder_settings', 'load_index', 'claim_parts_folder', 'write_part',
-           'embed_parts', 'find_recordings', 'slicer_embed', 'slicer_search', 'few_shot_scores', 'probe_row',
-           'probe_scores', 'slicer_probe', 'readable_files', 'slicer_report']
+           'embed_parts', 'find_recordings', 'embed_into', 'slicer_embed', 'slicer_search', 'few_shot_scores',
+           'probe_row', 'probe_scores', 'slicer_probe', 'readable_files', 'slicer_report']
 
 # %% ../../nbs/cli/commands.ipynb #33d940da
 from ..all import *
+from ..data.block import read_table
 from ..audio.clip import printable
 from .tables import *
 from ..core.files import *
+from ..core.locks import *
 from ..core.processes import *
 from ..use.embed import printable_table
 from ..use.evaluate import check_parts
@@ -40,7 +42,7 @@ def show_progress():
 def encoder_settings(enc)->tuple: # equal for two encoders that give equal vectors
     "What the vectors of an encoder depend on"
     weights = fingerprint(*enc.state_dict().values())
-    return enc.layers, enc.pool, enc.front.cfg, weights
+    return enc.layers, enc.pool, enc.changes, enc.front.cfg, weights
 
 def load_index(
     path,          # folder of an index
@@ -107,6 +109,21 @@ def find_recordings(
     if path.suffix.lower() in audio_extensions or not path.exists(): return [path]
     return read_table(path).iloc[:,0].tolist()
 
+def embed_into(
+    out,     # folder of the index
+    files,   # recordings
+    labels,  # as `SoundIndex.add`
+    encoder, level, hop, # of a new index; of one that is there, what they must be, or None
+)->pd.DataFrame: # one row: the index
+    "Add recordings to the index in a folder, or make one. CliError while another process does"
+    try:
+        with locked(out, 'indexing'):
+            if (out/'index.json').exists(): index = load_index(out, encoder, level, hop)
+            else: index = SoundIndex(load_encoder(ifnone(encoder, 'slicer-small')), ifnone(level, 'window'), hop)
+            index.add(files, labels, progress=show_progress()).write_into(out)
+    except FolderBusy as e: raise CliError(f'--out {e}') from None
+    return pd.DataFrame([dict(index=str(out), files=len(index.files), vectors=len(index), level=index.level)])
+
 def slicer_embed(
     paths:Annotated[Path, "audio files, folders, and lists of files (.txt, .csv, .parquet)", dict(nargs='+')],
     encoder:str=None,           # a name, a folder of save_pretrained, or of a run; default: slicer-small, or that of the index in `out`
@@ -124,13 +141,11 @@ def slicer_embed(
     if not is_index: check_table_name(Path(out)/'part.parquet' if parts else out)
     files = [f for o in L(paths) for f in find_recordings(o)]
     label_func = parent_label if labels else None
-    if is_index and (Path(out)/'index.json').exists(): index = load_index(out, encoder, level, hop)
-    else: index = SoundIndex(load_encoder(ifnone(encoder, 'slicer-small')), ifnone(level, 'window'), hop)
+    if is_index: return embed_into(Path(out), files, label_func, encoder, level, hop)
+    index = SoundIndex(load_encoder(ifnone(encoder, 'slicer-small')), ifnone(level, 'window'), hop)
     if parts: return embed_parts(files, index, label_func, Path(out), parts)
     index.add(files, label_func, progress=show_progress())
-    if not is_index: return write_table(index.to_frame(), out)
-    index.save(out)
-    return pd.DataFrame([dict(index=str(out), files=len(index.files), vectors=len(index), level=index.level)])
+    return write_table(index.to_frame(), out)
 
 # %% ../../nbs/cli/commands.ipynb #b46368c2
 def slicer_search(

@@ -250,17 +250,22 @@ def sample_specs(
 
 # %% ../../nbs/data/block.ipynb #e6e5428e
 def spec_grid(
-    specs,            # spectrograms, each with a `show` method
+    specs,            # spectrograms, each with a `show` method: a list, or a batch (n, 1, n_mels, frames)
     titles=None,      # one each
     ncols:int=4,      # columns
     figsize=None,     # default: 2.6 × 2 inches each
     **kwargs
 )->L: # the axes
-    "Spectrograms side by side"
-    specs = L(specs); n = len(specs); ncols = min(ncols, n); nrows = math.ceil(n/ncols)
+    "Spectrograms side by side; ValueError if there are not as many titles"
+    specs = L(list(specs))
+    n = len(specs)
+    titles = ifnone(titles, [None]*n)
+    if len(titles)!=n: raise ValueError(f'spec_grid: {n} spectrograms, but {len(titles)} titles')
+    ncols = min(ncols, n)
+    nrows = math.ceil(n/ncols)
     fig,axs = plt.subplots(nrows, ncols, figsize=ifnone(figsize, (2.6*ncols, 2*nrows)), squeeze=False, constrained_layout=True)
     for ax in axs.flat[n:]: ax.axis('off')
-    return L(s.show(ax=ax, title=t, **kwargs) for s,t,ax in zip(specs, ifnone(titles, [None]*n), axs.flat))
+    return L(s.show(ax=ax, title=t, **kwargs) for s,t,ax in zip(specs, titles, axs.flat))
 
 @dispatch
 def show_batch(x:AudioSpectrogram, y, samples, ctxs=None, max_n=8, ncols=4, figsize=None, **kwargs):

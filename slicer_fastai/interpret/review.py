@@ -10,6 +10,8 @@ from ..core.files import *
 from ..core.untrusted import *
 from ..audio.clip import *
 from ..audio.spectrogram import *
+from ..use.embed import *
+from ..data.tables import read_cells
 from ..field.annotations import *
 from .pages import render
 from fastai.basics import *

@@ -8,6 +8,7 @@ __all__ = ['long_spectrogram', 'clock_axis', 'event_rows', 'event_boxes', 'event
 # %% ../../nbs/interpret/timeline.ipynb #11776cd2
 from ..audio.clip import *
 from ..audio.spectrogram import *
+from ..use.embed import *
 from ..field.annotations import *
 from fastai.basics import *
 

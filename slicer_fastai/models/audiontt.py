@@ -21,7 +21,8 @@ def conv_block(
 
 # %% ../../nbs/models/audiontt.ipynb #cab444dd
 class AudioNTT(Module):
-    "AudioNTT2020 (Koizumi et al., DCASE 2020; BYOL-A, arXiv 2103.06695): log-mels (B, 1, n_mels, frames) → (B, frames//2^blocks, d)"
+    """AudioNTT2020 (Koizumi et al., DCASE 2020; BYOL-A, arXiv 2103.06695):
+    log-mels (B, 1, n_mels, frames) → (B, frames//2^blocks, d)"""
     def __init__(self,
         d:int=2048,        # size of the vectors (SLICER: 2048)
         n_mels:int=64,     # mel bands
@@ -29,7 +30,7 @@ class AudioNTT(Module):
         width:int=64,      # channels of the convolutions
         drop:float=0.3,    # dropout between the two linear layers
         blocks:int=3,      # of convolutions, each halves bands and frames
-        local:bool=False,  # put the output of the convolutions, which is local, beside the last layer (BYOL-A's second paper, arXiv 2204.07402)
+        local:bool=False,  # put the convolutions' output beside the last layer (BYOL-A's second paper, arXiv 2204.07402)
         **kwargs           # what timm passes to every model; not used
     ):
         flat = width*(n_mels//2**blocks)
@@ -38,6 +39,7 @@ class AudioNTT(Module):
         self.min_frames = 2**blocks
         convs = [f'conv{i}' for i in range(1, blocks+1)]
         self.read_layers = (*convs[-2:],'fc1','logmel')
+        self.read_changes = {'fc1':(24//2**blocks,48//2**blocks)}       # within a quarter and half a second
         self.conv = nn.Sequential(*[conv_block(width if i else in_chans, width) for i in range(blocks)])
         self.fc = nn.Sequential(nn.Linear(flat, d), nn.ReLU(), nn.Dropout(drop), nn.Linear(d, d), nn.ReLU())
 
@@ -81,5 +83,5 @@ def audiontt2022(
     pretrained=False, # ValueError if True: there are no weights
     **kwargs          # to `AudioNTT`
 ):
-    "The encoder of BYOL-A's second paper (arXiv 2204.07402): two blocks, local beside global features, 1024 + 2048 numbers a frame"
+    "BYOL-A's second encoder (arXiv 2204.07402): two blocks, local beside global features, 1024 + 2048 numbers a frame"
     return _audiontt(pretrained, **{'blocks':2, 'local':True, **kwargs})
