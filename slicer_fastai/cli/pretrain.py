@@ -9,6 +9,8 @@ __all__ = ['results', 'folder_halves', 'check_options', 'check_network', 'prepar
 
 # %% ../../nbs/cli/pretrain.ipynb #85576353
 from ..all import *
+from ..core.processes import join_processes, leave_processes, first_only
+from ..train.resume import States
 from ..audio.clip import printable
 from ..train.learner import names_saved, saved_encoder
 from ..interpret.curves import epoch_table, gain_sentence, probe_gains
