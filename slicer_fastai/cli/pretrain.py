@@ -87,7 +87,8 @@ def run_summary(
     if len(history):
         for k,v in history.iloc[-1].items(): res[k] = None if np.isnan(v) else round(v, 4)
     for o in gains:
-        for k,v in dict(untrained=o.start, trained=o.trained, se=o.se, n=o.n).items(): res[f'{o.probe}_{k}'] = round(v, 4)
+        figures = dict(untrained=o.untrained, start=o.start, trained=o.trained, se=o.se, n=o.n)
+        res.update({f'{o.probe}_{k}':round(v, 4) for k,v in figures.items() if np.isfinite(v)})
     return dict(res, health=learn.diagnose(), gained=gain_sentence(gains))
 
 def write_results(learn, out, figures, notes)->list: # names of the results that could not be written
