@@ -9,6 +9,7 @@ __all__ = ['results', 'folder_halves', 'check_options', 'check_network', 'prepar
 
 # %% ../../nbs/cli/pretrain.ipynb #85576353
 from ..all import *
+from ..core.locks import FolderBusy, FolderLock
 from ..core.processes import join_processes, leave_processes, first_only
 from ..train.resume import States
 from ..audio.clip import printable
@@ -67,13 +68,15 @@ def prepare_folder(
         with tempfile.TemporaryFile(dir=out): pass
         found = [o for o in results if (out/o).exists()]
         if fresh: remove_results(out, states)
+    except FolderBusy as e: raise CliError(str(e))
     except OSError as e: raise CliError(f'--out {out} cannot be written to ({e.strerror}): choose another folder')
     if found and not fresh and not states.files:
         raise CliError(f'--out {out} holds a run already ({", ".join(found)}): choose another folder, or --fresh to replace it')
 
 def remove_results(out, states):
-    "Remove the states and the results of an earlier run, and nothing else"
-    states.remove()
+    "Remove the states and the results of an earlier run, and nothing else; FolderBusy while that run lives"
+    if states.folder.exists():
+        with FolderLock(states.folder, 'removing a run'): states.remove()
     for name in ('encoder/config.json','encoder/model.safetensors',*results[1:]): (out/name).unlink(missing_ok=True)
 
 # %% ../../nbs/cli/pretrain.ipynb #ce235436
@@ -183,10 +186,10 @@ class Minutes(Callback):
     def before_epoch(self):
         if self.spent>=self.minutes: raise CancelFitException
 
-    def before_batch(self):
+    def before_batch(self):                                             # each epoch that begins has a batch
         self.spent += self.clock.lap()/60
         if not self.training: return
-        if self.spent>=self.minutes: raise CancelTrainException
+        if self.spent>=self.minutes and self.iter: raise CancelTrainException
         self.learn.pct_train = max(self.learn.pct_train, self.spent/self.minutes)
 
 # %% ../../nbs/cli/pretrain.ipynb #88eec16a
