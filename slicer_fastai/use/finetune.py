@@ -35,7 +35,7 @@ class ReadWhole(ReadAudio):
         super().__init__(front, skip=read.skip, max_bad=read.max_bad)
         self.max_s = max_s
     def read(self, fn):
-        wave = read_window(fn, self.max_s, self.front.sr, pos=0.)
+        wave = read_window(fn, self.max_s, self.front.sr, pos=0., channel=self.front.channel)
         return AudioTensor(self.front.windows(wave)[:,0], sr=self.front.sr)
 
 class PadWindows(ItemTransform):
@@ -241,7 +241,7 @@ class AudioLearner(WholeFiles, BFloat16, Learner):
     )->tuple: # (label, label as a tensor, probability of each), as fastai's; of a list, a list of them
         "The label of all of a sound; AudioReadError if it cannot be read, ValueError if the scores are not finite"
         many,model = isinstance(item, (list,L)),get_model(self.model)
-        clips = get_clips(item if many else [item], model.encoder.front.sr, sr)
+        clips = get_clips(item if many else [item], model.encoder.front.sr, sr, channel=model.encoder.front.channel)
         emb = torch.from_numpy(embed(model.encoder, clips, **kwargs))
         with eval_mode(model): scores = model.head(emb.to(next(model.parameters()).device)).cpu()
         is_read = emb.isfinite().all(1)
