@@ -20,7 +20,7 @@ def test_lesson_can_be_heard_seen_and_worked(fn):
     assert len(re.findall(r'^\*\*To take away:\*\* \S', prose, re.M))==1
     for link in re.findall(r'\]\(([\w./]+\.ipynb)\)', prose): assert (fn.parent/link).exists(), link
 
-def test_six_lessons(): assert [f.stem[:7] for f in pages]==[f'lesson{i}' for i in range(1,7)]
+def test_seven_lessons(): assert [f.stem[:7] for f in pages]==[f'lesson{i}' for i in range(1,8)]
 
 def test_rooms_open_with_pictures_that_exist():
     nbs = Path(__file__).parents[1]/'nbs'
