@@ -18,8 +18,20 @@ from .augment.mix import log_mix, spherical_kmeans, KMix
 from .augment.crop import RandomResizeCrop
 from .augment.perturb import nats_per_db, RandomEQ, GainRamp, NoiseFloor, SpecMask, FreqWarp
 from .augment.views import *
+from .models.audiontt import *
+from .models.encoder import *
+from .models.losses import *
+from .models.slicer import *
+from .data.read import *
+from .data.tables import read_table
+from .data.segments import Places, segments
+from .data.block import *
+from .data.annotated import BalancedDL
+from .data.pack import *
+from .data.shards import *
 from .models.audiontt import audiontt_names, AudioNTT, audiontt, audiontt2022
 from .models.encoder import AudioEncoder, ConfigError
+from .models.foreign import as_encoder
 from .models.losses import instance_loss, cluster_loss, assignment_entropy, local_loss
 from .models.slicer import SlicerNet, SlicerOutput, SlicerLoss, SlicerModel
 from .data.read import ReadAudio
