@@ -12,7 +12,7 @@ from ..core.untrusted import *
 from ..audio.clip import *
 from ..models.encoder import *
 from .embed import *
-from .embed import (is_place, mean_and_spread, printable_table, spreadsheet_safe, unit_length, window_starts,
+from .embed import (end_of, is_place, mean_and_spread, printable_table, spreadsheet_safe, unit_length, window_starts,
                                      with_surroundings)
 from fastai.basics import *
 from safetensors import SafetensorError
@@ -72,10 +72,6 @@ def object_column(values):
 def has_labels(self:SoundIndex)->bool:
     "Is any file or place labelled?"
     return bool(self.places) or any(label is not None for label in self.labels)
-
-def end_of(clip)->float:
-    "Where a clip ends in its file, seconds; infinite where it goes to the end"
-    return clip.start+ifnone(clip.limit, math.inf)
 
 @patch
 def overlapping(self:SoundIndex, file, start, end)->tuple: # numbers of rows (n,), seconds (n,)
