@@ -15,5 +15,5 @@ setup(
     long_description=(here/'README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
     packages=find_packages(include=[f"{cfg['lib_name']}*"]), package_data={cfg['lib_name']:['encoders/*/*','sounds/*.csv','sounds/*/*.ogg','interpret/templates/*']},
     python_requires=f">={cfg['min_python']}", install_requires=cfg['requirements'].split(),
-    extras_require={o:cfg[f'{o}_requirements'].split() for o in ('dev','widgets','onnx','field','shards','site','fastaudio')},
+    extras_require={o:cfg[f'{o}_requirements'].split() for o in ('dev','widgets','onnx','av','field','shards','site','fastaudio')},
     entry_points=dict(console_scripts=cfg['console_scripts'].split(), nbdev=[f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"]))

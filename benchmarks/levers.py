@@ -15,6 +15,7 @@ from fastai.callback.all import *
 from slicer_fastai.all import *
 from slicer_fastai.audio.random_synth import *
 from slicer_fastai.data.random import *
+from slicer_fastai.use.embed import frame_stats, RunningPool
 from .ablate import tasks, read_rows, append_row, value
 from .recipe import nets
 
@@ -150,14 +151,13 @@ def _specs(front, files):
 
 @torch.no_grad()
 def features(enc, x, owner, bs=64):
-    "Mean and spread over all frames of a clip, of each layer that the encoder is read at (clips, d)"
-    sums = []
-    for b in x.split(bs):
+    "What `embed` gives for clips whose windows `x` are there as log-mels (clips, d)"
+    pools = [RunningPool(enc.pool, len(enc.layers)) for _ in range(int(owner.max())+1)]
+    for b,clips in zip(x.split(bs), owner.split(bs)):
         parts = [o.float() for o in enc.parts(b.float())]
-        sums.append(torch.cat([torch.stack([o.mean(1), o.square().mean(1)], 1) for o in parts], 2))
-    total = torch.zeros(int(owner.max())+1, 2, sums[0].shape[-1]).index_add_(0, owner, torch.cat(sums))
-    mean,square = (total/owner.bincount()[:,None,None]).unbind(1)
-    return torch.cat([mean, (square-mean.square()).clamp_min(0).add(1e-8).sqrt()], 1).numpy()
+        stats = frame_stats(parts, enc.squared_changes(parts))
+        for i in clips.unique().tolist(): pools[i].add([o[clips==i] for o in stats])
+    return np.stack([o.result() for o in pools])
 
 def judge(enc, specs, bf16=False):
     "Accuracy in % on validation and test clips of each task, and averages"

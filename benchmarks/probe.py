@@ -33,7 +33,8 @@ def main(
     ts,enc,rows = tasks(Path(data), heard.split()),AudioEncoder.from_pretrained(encoder),{}
     dev = default_device(); score = lambda e: probe(partial(embed, e.to(dev), progress=False), ts, split)
     def same():
-        res = AudioEncoder(enc.arch, front=enc.front, layers=ifnone(layers, enc.layers), pool=ifnone(pool, enc.pool), **enc.kwargs)
+        res = AudioEncoder(enc.arch, front=enc.front, layers=ifnone(layers, enc.layers), pool=ifnone(pool, enc.pool),
+                           changes=enc.changes if layers is None else {}, **enc.kwargs)
         res.norm.load_state_dict(enc.norm.state_dict())
         return res
     trained = same(); trained.load_state_dict(enc.state_dict())

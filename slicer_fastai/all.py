@@ -2,6 +2,7 @@ from fastai.basics import *
 from fastai.data.all import *
 from fastai.callback.all import *
 from .audio.tensor import *
+from .audio.formats import *
 from .audio.clip import *
 from .audio.spectrogram import *
 from .core.files import *

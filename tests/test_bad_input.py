@@ -25,8 +25,8 @@ def test_no_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match='nowhere'): fit(tmp_path/'nowhere')
 
 def test_folder_without_audio(tmp_path):
-    for n in ('a.txt','b.txt','c.m4a'): (tmp_path/n).write_text('x')
-    with pytest.raises(FileNotFoundError, match='2 .txt, 1 .m4a') as e: fit(tmp_path)
+    for n in ('a.txt','b.txt','c.doc'): (tmp_path/n).write_text('x')
+    with pytest.raises(FileNotFoundError, match='2 .txt, 1 .doc') as e: fit(tmp_path)
     assert str(tmp_path) in str(e.value)
 
 @pytest.mark.parametrize('num_workers', [0,2])

@@ -1,5 +1,6 @@
 "Two hundred damaged files: each is named by verify_audio or read right; nothing crashes, hangs, or lets a NaN through"
 from conftest import *
+from slicer_fastai.audio.formats import look_into
 import os, soundfile as sf
 
 def whole(rng, d, i):
@@ -50,6 +51,7 @@ def test_named_or_read_right(damaged):
         assert all(np.isfinite(w).all() and 0<len(w)<=15200 and w.dtype==np.float32 for w in ws), f
         if str(f) in named: continue
         good += 1
+        if look_into(f): continue                                       # its length is counted, see test_formats
         x = read_window(f, None)
         info = sf.info(str(f))
         assert len(x)==pytest.approx(np.ceil(info.frames*16000/info.samplerate), abs=1), f'{f}: {len(x)} samples'

@@ -33,3 +33,11 @@ def test_a_folder_of_that_name_comes_first(small, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     AudioEncoder('audiontt', **encoder_kw).save_pretrained('slicer-small')
     assert AudioEncoder.from_pretrained('slicer-small').num_features!=small.num_features
+
+def test_old_name_keeps_the_old_vectors(small):
+    "What was `slicer-small` in 0.0.2: the same weights without changes; its vectors begin the new ones"
+    old = AudioEncoder.from_pretrained('slicer-small@0.0.2')
+    assert old.changes=={} and old.num_features==2688
+    fs = [np.random.default_rng(i).normal(size=20000).astype(np.float32)*.1 for i in range(3)]
+    a,b = embed(old, fs, sr=16000),embed(small, fs, sr=16000)
+    assert np.allclose(a, b[:,:2688], atol=1e-5) and b.shape[1]==3712

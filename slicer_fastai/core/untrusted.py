@@ -75,3 +75,13 @@ def unguarded(
 ):
     "The cell as it was before `guarded`"
     return cell[1:] if isinstance(cell, str) and re.match(r"'+[=+\-@\t\r]", cell) else cell
+
+# %% ../../nbs/core/untrusted.ipynb #28914f36
+unprintable = re.compile('[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]')
+
+def printable(
+    fn,  # a path, or anything else with a name
+)->str:
+    "A name for messages, terminals and tables: control characters, and bytes that aren't UTF-8, are escaped"
+    name = str(fn).encode('utf8', 'surrogateescape').decode('utf8', 'backslashreplace')
+    return unprintable.sub(lambda c: c[0].encode('unicode_escape').decode(), name)

@@ -40,6 +40,7 @@ def encoder_rows(encoder)->dict: # name → value
             'parameters':f'{n/1e6:.2f} M',
             'vector':f'{encoder.num_features:,} numbers',
             'layers':f'{", ".join(encoder.layers)}; {encoder.pool} over time',
+            'changes':'; '.join(f'{name} within {", ".join(map(str, steps))} time steps' for name,steps in encoder.changes.items()) or 'none',
             'input':f'windows of {front.duration:g} s at {front.sr} Hz mono, {front.n_mels} mel bands from '
                     f'{front.mel.f_min:g} to {front.mel.f_max:g} Hz, level: {front.level}',
             'slicer_fastai':slicer_fastai.__version__}

@@ -73,8 +73,8 @@ class WaveEncoder(nn.Module):
 
     def forward(self, wave):
         parts = self.encoder.parts(self.front(wave))
-        by_clip = [part.reshape(wave.shape[0], -1, part.shape[-1]) for part in parts]
-        return self.encoder.pool_time(by_clip)
+        by_clip = [part.reshape(wave.shape[0], -1, *part.shape[1:]) for part in parts]
+        return self.encoder.pool_time(by_clip, windows=True)
 
 # %% ../../nbs/export/onnx.ipynb #eb2f8036
 def write_onnx(
@@ -116,5 +116,6 @@ def export_onnx(self:AudioEncoder,
         net,example = encoder,torch.randn(2, self.in_chans, front.n_mels, self.n_frames)
         if self.any_length: shapes[3] = Dim('frames', min=getattr(self.body, 'min_frames', 2))
     metadata = {'sr':str(front.sr), 'front':json.dumps(front.cfg), 'layers':' '.join(self.layers), 'pool':self.pool,
+                'changes':json.dumps(self.changes),
                 'num_features':str(self.num_features)}
     return write_onnx(net, example, shapes, path, (input,'embedding'), metadata)

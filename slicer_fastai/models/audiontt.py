@@ -38,6 +38,7 @@ class AudioNTT(Module):
         self.min_frames = 2**blocks
         convs = [f'conv{i}' for i in range(1, blocks+1)]
         self.read_layers = (*convs[-2:],'fc1','logmel')
+        self.read_changes = {'fc1':(24//2**blocks,48//2**blocks)}       # within a quarter and half a second
         self.conv = nn.Sequential(*[conv_block(width if i else in_chans, width) for i in range(blocks)])
         self.fc = nn.Sequential(nn.Linear(flat, d), nn.ReLU(), nn.Dropout(drop), nn.Linear(d, d), nn.ReLU())
 

@@ -90,6 +90,12 @@ def mean_and_std(y):
     std = y.var(-2, correction=0).add(1e-8).sqrt()
     return torch.cat([y.mean(-2), std], -1)
 
+def mean_square_change(y, steps):
+    "Mean square of how much frames (..., T, d) change from one to `steps` later (..., d); the last frame where there are fewer"
+    T = y.shape[-2]
+    steps = torch.sym_min(steps, T-1)
+    return (y[...,steps:,:]-y[...,:T-steps,:]).square().mean(-2)
+
 #: From frames (..., T, d) to vectors (..., d or 2d)
 poolings = {'max+mean':max_plus_mean, 'mean':partial(torch.mean, dim=-2),
             'max':partial(torch.amax, dim=-2), 'mean+std':mean_and_std}
@@ -113,6 +119,7 @@ class AudioEncoder(Module):
         front:FrontEnd=None,    # from a file to the input, kept with the weights; default: `FrontEnd()`
         layers=None,            # layers that the embedding is read at, see `layer_names`; default: several, as measured (SLICER: 'top')
         pool:str='mean+std',    # over time: 'mean+std' (side by side), 'max+mean' (their sum, SLICER), 'mean', 'max'
+        changes:dict=None,      # layer → time steps: the root mean square change within so many steps is read as well; default: as measured, none where `layers` is given
         **kwargs                # to timm's `create_model`, e.g. `d=512` for audiontt
     ):
         if pool not in poolings: raise ValueError(f'pool={pool!r}: use one of {", ".join(poolings)}')
@@ -123,8 +130,10 @@ class AudioEncoder(Module):
         if isinstance(arch, str):
             self.body = create_body(arch, pretrained, in_chans, self.front.n_mels, self.n_frames, **kwargs)
         self.body.to(memory_format=torch.channels_last)                 # measured: 1.5-3 times faster convolutions on CPU
+        if changes is None: changes = getattr(self.body, 'read_changes', {}) if layers is None else {}
         if layers is None: layers = getattr(self.body, 'read_layers', ('top','logmel'))
         self.layers = tuple(layers.split() if isinstance(layers, str) else layers)
+        self.changes = {name:tuple(steps) for name,steps in changes.items()}
         self._probe()
 
     def parts(self,
@@ -138,13 +147,25 @@ class AudioEncoder(Module):
         named = self._in_pieces(self._named, x)
         return [x.flatten(1,2).mT if o=='logmel' else named[o] for o in self.layers]
 
+    def squared_changes(self,
+        parts:list, # of tensors over time (..., T, ·), one a layer
+    )->list: # of (..., ·), one for each of the steps in `changes`
+        "Mean square changes of the layers in `changes`"
+        by_name = dict(zip(self.layers, parts))
+        return [mean_square_change(by_name[name], n) for name,steps in self.changes.items() for n in steps]
+
     def pool_time(self,
-        parts:list,      # of tensors over time (..., T, ·)
-        head:bool=False, # as the heads of pre-training see it: maximum + mean (SLICER)
+        parts:list,         # of tensors over time (..., T, ·)
+        head:bool=False,    # as the heads of pre-training see it: maximum + mean (SLICER)
+        windows:bool=False, # tensors (..., windows, T, ·): pool all windows of a clip
     )->Tensor: # (..., d)
-        "One vector for all time steps, the layers side by side"
+        "One vector for all time steps: the layers side by side, then their changes"
         pool = poolings['max+mean' if head else self.pool]
-        return torch.cat([pool(o) for o in parts], -1)
+        vectors = [pool(o.flatten(-3, -2) if windows else o) for o in parts]
+        if head: return torch.cat(vectors, -1)
+        squares = self.squared_changes(parts)
+        if windows: squares = [o.mean(-2) for o in squares]
+        return torch.cat([*vectors, *(o.add(1e-8).sqrt() for o in squares)], -1)
 
     def frames(self,
         x:Tensor,  # log-mels (B, 1, n_mels, frames)
@@ -182,6 +203,8 @@ def _probe(self:AudioEncoder):
         self.layer_names = self._layer_names(x)
         unknown = first(o for o in self.layers if o not in self.layer_names)
         if unknown: raise ValueError(f'layers: {unknown!r} is none of {", ".join(self.layer_names)}')
+        unread = first(o for o in self.changes if o not in self.layers)
+        if unread: raise ValueError(f'changes: {unread!r} is none of the layers that are read: {", ".join(self.layers)}')
         self.any_length = all(self._takes(x, length) for length in (2*n+5, n//2+1))
         parts = self.parts(x)
         self.frame_features = sum(o.shape[-1] for o in parts)
@@ -277,7 +300,7 @@ def save_pretrained(self:AudioEncoder,
     crc = checksum(new)
     named = path/f'model-{crc}.safetensors'
     os.replace(new, named)
-    cfg = dict(arch=self.arch, in_chans=self.in_chans, layers=self.layers, pool=self.pool,
+    cfg = dict(arch=self.arch, in_chans=self.in_chans, layers=self.layers, pool=self.pool, changes=self.changes,
                kwargs=harmless(self.kwargs), front=self.front.cfg, checksum=crc)
     write_whole(path/'config.json', json.dumps(cfg, indent=1))          # from here on it is the new encoder
     os.replace(named, path/'model.safetensors')
@@ -292,7 +315,7 @@ class ConfigError(ValueError):
         super().__init__(f'{fn}: {key} = {value!r:.80} {why}')
 
 # %% ../../nbs/models/encoder.ipynb #fa6d7aff
-config_types = dict(arch=str, in_chans=int, layers=list, pool=str, kwargs=dict, front=dict, checksum=str)
+config_types = dict(arch=str, in_chans=int, layers=list, pool=str, changes=dict, kwargs=dict, front=dict, checksum=str)
 reaches_out = re.compile('pretrained|checkpoint|url|hub|cache|scriptable|exportable|features_only')  # to other files, or the network
 
 def harmless(kwargs)->dict:
@@ -319,9 +342,12 @@ def check_types(fn, cfg):
     for key,value in cfg.items():
         if key not in config_types: raise ConfigError(fn, key, value, f'is not a setting: these are {", ".join(config_types)}')
         if type(value) is not config_types[key]: raise ConfigError(fn, key, value, f'is not a {config_types[key].__name__}')
-    missing = first(k for k in config_types if k not in cfg and k not in ('checksum','layers'))
+    missing = first(k for k in config_types if k not in cfg and k not in ('checksum','layers','changes'))
     if missing: raise ConfigError(fn, missing, None, 'is missing')
     if not all(isinstance(o, str) for o in cfg.get('layers', [])): raise ConfigError(fn, 'layers', cfg['layers'], 'are not names')
+    for name,steps in cfg.get('changes', {}).items():
+        numbers = isinstance(steps, list) and len(steps)<=100 and all(type(o) is int and 0<o<=1000 for o in steps)
+        if not numbers: raise ConfigError(fn, f'changes.{name}', steps, 'are not time steps: a list of whole numbers from 1 to 1000')
 
 def check_arguments(fn, arch, kwargs):
     "ConfigError for names and arguments by which timm would reach for other files or the network"
@@ -340,6 +366,7 @@ def read_config(
     if not isinstance(cfg, dict): raise ConfigError(fn, 'the file', cfg, 'is not a JSON object')
     check_types(fn, cfg)
     for key,value in cfg.items(): check_bounds(fn, key, value)
+    cfg.setdefault('changes', {})                                       # of 0.0.2: encoders keep their meaning
     check_arguments(fn, cfg['arch'], cfg['kwargs'])
     return cfg
 
@@ -432,7 +459,7 @@ def untrained(self:AudioEncoder,
     "The same encoder with new weights"
     with no_random(seed, reproducible=False):
         if isinstance(self.arch, str):
-            settings = {k:getattr(self, k) for k in ('in_chans','front','layers','pool')}
+            settings = {k:getattr(self, k) for k in ('in_chans','front','layers','pool','changes')}
             res = AudioEncoder(self.arch, **settings, **self.kwargs)
         else:
             res = deepcopy(self)

@@ -109,7 +109,7 @@ class AudioClassifier(Module):
         sizes = present.sum(1).tolist()
         parts = self.encoder.parts(x[present][:,None])
         by_clip = zip(*(p.split(sizes) for p in parts))
-        return torch.stack([self.encoder.pool_time([p.flatten(0,1) for p in clip]) for clip in by_clip])
+        return torch.stack([self.encoder.pool_time(clip, windows=True) for clip in by_clip])
 
     def forward(self, x): return self.head(self.embed(x))
     def train(self, mode:bool=True):

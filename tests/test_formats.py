@@ -1,0 +1,297 @@
+"Files that people have: the length and the samples are those of the sound, or the error names the file"
+from conftest import *
+from slicer_fastai.audio.formats import RawFile,AvSound,find_mp3,flac_length,look_into,open_audio
+from slicer_fastai.audio.clip import decode
+import builtins, importlib.util, io, struct, soundfile as sf
+
+SR = 44100
+def tone(seconds, hz=440, gain=.4, sr=SR): return (gain*np.sin(2*np.pi*hz*np.arange(round(seconds*sr))/sr)).astype(np.float32)
+def noise(seconds, gain=.2, sr=SR, seed=0): return (gain*np.random.default_rng(seed).standard_normal(round(seconds*sr)).clip(-3, 3)).astype(np.float32)
+def encoded(x, sr=SR, **kwargs):
+    b = io.BytesIO()
+    sf.write(b, x, sr, **kwargs)
+    return b.getvalue()
+def whole(fn, channel='mean'):
+    with open_audio(fn) as f: return decode(f, 0, f.frames, 'float32')
+def rms(x): return float(np.sqrt(np.square(x).mean()))
+
+def windows_are_cut_from_the_whole(fn, n=3000, tol=1e-5, places=25):
+    "Windows at random places hold the samples that decoding all of the file gives"
+    x = whole(fn)
+    f = open_audio(fn)
+    for i in np.random.default_rng(0).integers(0, len(x)-n, places).tolist():
+        if f.format=='OGG': f = open_audio(fn)
+        assert np.abs(decode(f, i, n, 'float32')-x[i:i+n]).max()<tol, i
+    f.close()
+
+# --- WAV ---
+
+@pytest.mark.parametrize('form', ['WAV','WAVEX','RF64'])
+def test_a_wav_whose_length_was_never_written(tmp_path, told, form):
+    x = np.stack([tone(1.), tone(1., 880)], 1)
+    b = bytearray(encoded(x, format=form))
+    i = b.find(b'data')
+    if form=='RF64': b[20:36] = bytes(16)
+    else: b[4:8] = b[i+4:i+8] = bytes(4)
+    fn = tmp_path/'a.wav'
+    fn.write_bytes(b)
+    assert Clip(fn, SR).n==SR
+    assert np.abs(whole(fn)-x).max()<1e-4
+    assert np.abs(read_window(fn, .5, SR, start=.5)-x[SR//2:].mean(1)).max()<1e-4
+    assert len(verify_audio([fn], whole=True))==0
+
+def test_a_wav_that_breaks_off_is_read_and_said(tmp_path):
+    from slicer_fastai.audio import formats
+    formats.told.clear()
+    x = tone(1.)
+    (tmp_path/'a.wav').write_bytes(encoded(x, format='WAV')[:44+SR])
+    with pytest.warns(UserWarning, match=r'a.wav: its header promises 88,200 bytes of sound, 44,100 are there'): y = whole(tmp_path/'a.wav')
+    assert len(y)==SR//2 and np.abs(y[:,0]-x[:SR//2]).max()<1e-4
+
+def test_an_empty_wav_with_other_chunks_stays_empty(tmp_path):
+    b = encoded(tone(.1), format='WAV')
+    (tmp_path/'a.wav').write_bytes(b[:40]+bytes(4)+b'LIST'+struct.pack('<I', 4)+b'INFO')
+    with pytest.raises(AudioReadError, match='0 samples'): read_window(tmp_path/'a.wav')
+
+@pytest.mark.parametrize('subtype,form', [('GSM610','WAV'), ('GSM610','AIFF'), ('G721_32','AU'), ('NMS_ADPCM_32','WAV')])
+def test_codecs_that_cannot_be_sought_in(tmp_path, subtype, form):
+    x = tone(2., 300, sr=8000)
+    (tmp_path/'a.wav').write_bytes(encoded(x, 8000, format=form, subtype=subtype))
+    with sf.SoundFile(tmp_path/'a.wav') as f: want = f.read(f.frames, dtype='float32')
+    y = read_window(tmp_path/'a.wav', .25, 8000, start=1.)
+    assert np.abs(y-want[8000:10000]).max()<1e-6 and .2<rms(y)<.35
+    windows_are_cut_from_the_whole(tmp_path/'a.wav')
+
+# --- FLAC ---
+
+def flac(x, total):
+    "A FLAC whose header says that it has `total` samples"
+    b = bytearray(encoded(x, format='FLAC'))
+    b[21:26] = (b[21]>>4<<36 | total).to_bytes(5, 'big')
+    return bytes(b)
+
+@pytest.mark.parametrize('total', [0, 2**36-1])
+@pytest.mark.parametrize('x', [noise(2.3), np.stack([tone(2.), noise(2.)], 1), np.zeros(50_000, np.float32)], ids=['noise','stereo','silence'])
+def test_a_flac_of_unknown_or_impossible_length(tmp_path, x, total):
+    fn = tmp_path/'a.flac'
+    fn.write_bytes(flac(x, total))
+    assert Clip(fn, SR).n==len(x)
+    y = whole(fn)
+    assert y.shape==x.reshape(len(x), -1).shape and np.abs(y-x.reshape(y.shape)).max()<1e-4
+    windows_are_cut_from_the_whole(fn)
+
+def test_a_torn_flac_of_unknown_length_ends_with_its_last_whole_frame(tmp_path):
+    x = noise(2.)
+    b = flac(x, 0)
+    (tmp_path/'a.flac').write_bytes(b[:len(b)*2//3])
+    y = whole(tmp_path/'a.flac')[:,0]
+    assert .6*len(x)<len(y)<.68*len(x) and np.abs(y-x[:len(y)]).max()<1e-4
+
+def test_a_streamed_flac_does_not_take_a_folder_down(folder):
+    d = folder(4)
+    (d/'x.flac').write_bytes(flac(tone(1.2), 0))
+    e = AudioEncoder('audiontt', **encoder_kw).embed(d)
+    assert e.shape[0]==5 and np.isfinite(e).all()
+
+# --- MP3 ---
+
+def mp3(x, sr=SR, level=.5): return encoded(x, sr, format='MP3', bitrate_mode='VARIABLE', compression_level=level)
+def without_tag(b):
+    "An MP3 without its first frame, which says how long it is"
+    i = 0
+    if b[:3]==b'ID3': i = 10+(b[6]<<21|b[7]<<14|b[8]<<7|b[9])
+    from slicer_fastai.audio.formats import mp3_sizes,mp3_tag
+    assert mp3_tag(b, i) is not None
+    return b[i+mp3_sizes[int.from_bytes(b[i+1:i+3], 'big')]:]
+
+@pytest.mark.parametrize('sr', [44100, 22050, 8000])
+@pytest.mark.parametrize('order', [1,-1])
+def test_a_variable_mp3_without_a_count_of_its_frames(tmp_path, sr, order):
+    "Ten seconds of noise and twenty of a quiet tone, whichever comes first: thirty are read"
+    loud,quiet = mp3(noise(10, sr=sr), sr),mp3(tone(20, 100, .02, sr), sr)
+    fn = tmp_path/'a.mp3'
+    fn.write_bytes(b''.join([without_tag(loud), without_tag(quiet)][::order]))
+    seconds = Clip(fn).seconds
+    assert 30<=seconds<30.5
+    x = read_window(fn, None, sr)
+    first,last = x[sr:9*sr],x[-9*sr:-sr]
+    assert (rms(first)>.15 and rms(last)<.02) if order==1 else (rms(first)<.02 and rms(last)>.15)
+    windows_are_cut_from_the_whole(fn)
+
+def test_joined_mp3s_are_read_to_the_end(tmp_path):
+    "The first one's header counts the first one's frames"
+    a,b = noise(2.),tone(3.)
+    (tmp_path/'a.mp3').write_bytes(mp3(a)+mp3(b))
+    assert 5<=Clip(tmp_path/'a.mp3').seconds<5.2
+    x = read_window(tmp_path/'a.mp3', 1., SR, start=3.5)
+    assert abs(np.abs(np.fft.rfft(x)).argmax()-440)<=1
+
+def test_a_tagged_mp3_stays_as_it_was(tmp_path):
+    x = noise(3.)
+    (tmp_path/'a.mp3').write_bytes(mp3(x))
+    with RawFile(tmp_path/'a.mp3') as f: assert find_mp3(f) is None
+    assert Clip(tmp_path/'a.mp3', SR).n==len(x)
+
+@pytest.mark.parametrize('sr', [44100, 22050])
+@pytest.mark.parametrize('x', [tone(6., 100, .02), noise(6., .01)], ids=['tone','noise'])
+def test_windows_of_an_mp3_of_few_bits(tmp_path, x, sr):
+    "Small frames take bits from frames before them: libsndfile's seek gives a fraction of a second of something else"
+    (tmp_path/'a.mp3').write_bytes(mp3(x, sr, level=.99))
+    windows_are_cut_from_the_whole(tmp_path/'a.mp3')
+
+# --- Ogg ---
+
+@pytest.mark.parametrize('subtype', ['VORBIS','OPUS'])
+def test_a_chained_ogg_is_read_to_the_end(tmp_path, subtype):
+    a,b = tone(1., sr=48000),tone(1.5, 880, sr=48000)
+    parts = [encoded(o, 48000, format='OGG', subtype=subtype) for o in (a,b)]
+    fn = tmp_path/'a.ogg'
+    fn.write_bytes(b''.join(parts))
+    assert Clip(fn, 48000).n==len(a)+len(b)
+    want = np.concatenate([sf.read(io.BytesIO(o), dtype='float32')[0] for o in parts])
+    assert np.abs(whole(fn)[:,0]-want).max()<1e-6
+    across = read_window(fn, .5, 48000, start=.75)
+    assert np.abs(across-want[36000:60000]).max()<1e-6
+    windows_are_cut_from_the_whole(fn, 2000)
+
+def test_a_chained_ogg_of_two_rates_is_named(tmp_path):
+    (tmp_path/'a.ogg').write_bytes(b''.join(encoded(tone(1., sr=sr), sr, format='OGG') for sr in (48000,16000)))
+    with pytest.raises(AudioReadError, match='different sample rates.*ffmpeg'): read_window(tmp_path/'a.ogg')
+
+# --- PyAV ---
+
+def by_av(fn, x, codec, sr, format=None):
+    "Encode a mono wave by PyAV"
+    av = pytest.importorskip('av')
+    with av.open(str(fn), 'w', format=format) as c:
+        options = {'aac_pns':'0'} if codec=='aac' else {}               # else its noise is drawn anew at each decoding
+        try: s = c.add_stream(codec, rate=sr, layout='mono', options=options)
+        except Exception as e: pytest.skip(f'this FFmpeg has no encoder {codec}: {e}')
+        s.bit_rate = 96_000
+        frame = av.AudioFrame.from_ndarray((x*32767).astype(np.int16)[None], format='s16', layout='mono')
+        frame.sample_rate = sr
+        resampled = av.AudioResampler(format=s.format, layout='mono', rate=sr, frame_size=s.frame_size or 1024)
+        for o in (*resampled.resample(frame), *resampled.resample(None)):
+            for p in s.encode(o): c.mux(p)
+        for p in s.encode(None): c.mux(p)
+
+coded = [('a.m4a','aac',None), ('a.mp4','aac',None), ('a.aac','aac','adts'), ('a.wma','wmav2','asf'), ('a.webm','libopus',None),
+         ('alac.m4a','alac',None), ('a.3gp','aac',None), ('a.mka','libvorbis',None)]
+
+@pytest.mark.parametrize('name,codec,form', coded)
+def test_what_libsndfile_does_not_read(tmp_path, name, codec, form):
+    av = pytest.importorskip('av')
+    x = (tone(3., 500, .2, 48000) + noise(3., .05, 48000))*np.linspace(0, 1, 144000, dtype=np.float32)
+    fn = tmp_path/name
+    by_av(fn, x, codec, 48000, form)
+    with av.open(str(fn)) as c: frames = [o for o in c.decode(audio=0)]
+    want = np.concatenate([o.to_ndarray().reshape(-1) for o in frames])
+    if want.dtype!=np.float32: want = want/np.float32(2**(8*want.itemsize-1))
+    y = whole(fn)[:,0]
+    assert len(y)==len(want)==Clip(fn, 48000).n and np.abs(y-want).max()<1e-6
+    assert abs(len(y)-len(x))<4096
+    best = max(np.corrcoef(x[4800:96000], y[4800+d:96000+d])[0,1] for d in range(-2400, 2401, 1 if codec=='alac' else 8))
+    assert best>.9                                                      # it is that sound
+    windows_are_cut_from_the_whole(fn)
+    assert not len(verify_audio([fn], whole=True))
+
+def test_a_long_file_is_read_in_pieces_as_in_one(tmp_path):
+    by_av(tmp_path/'a.m4a', noise(5., .2, 16000), 'aac', 16000)
+    clip = Clip(tmp_path/'a.m4a')
+    pieces = [clip.read(i, 7001, last=False) for i in range(0, clip.n, 7001)]
+    assert np.abs(np.concatenate(pieces)-read_window(tmp_path/'a.m4a', None)).max()<1e-5
+
+def test_a_member_of_a_shard_is_read_by_pyav(tmp_path):
+    by_av(tmp_path/'a.m4a', tone(1., sr=16000), 'aac', 16000)
+    inside = AudioBytes((tmp_path/'a.m4a').read_bytes(), 'shard-0.tar: a.m4a')
+    assert np.array_equal(read_window(inside), read_window(tmp_path/'a.m4a'))
+
+def test_a_video_without_sound_and_a_playlist_are_named(tmp_path):
+    pytest.importorskip('av')
+    (tmp_path/'a.m4a').write_text('#EXTM3U\n/etc/passwd\n')
+    (tmp_path/'b.m4a').write_text("ffconcat version 1.0\nfile /etc/passwd\n")
+    (tmp_path/'c.m4a').write_bytes(b'\0\0\0\x18ftypM4A '+bytes(100))
+    assert verify_audio(tmp_path).file.map(lambda f: Path(f).name).tolist()==['a.m4a','b.m4a','c.m4a']
+
+@pytest.fixture
+def no_av(monkeypatch):
+    "As if PyAV were not installed"
+    from slicer_fastai.audio import clip,formats
+    for m in (clip,formats): monkeypatch.setattr(m, 'find_spec', lambda name: None if name=='av' else importlib.util.find_spec(name))
+
+def test_without_pyav_files_are_counted_and_the_way_is_shown(folder, no_av):
+    d = folder(2)
+    for n in ('a.m4a','b.m4a','c.WMA'): (d/n).write_bytes(b'\0\0\0\x18ftypM4A '+bytes(100))
+    with pytest.warns(UserWarning, match=r"2 .m4a, 1 .wma in .* are left out: pip install 'slicer_fastai\[av\]'"): files = get_audio_files(d)
+    assert files.attrgot('name')==['00.wav','01.wav']
+    with pytest.raises(AudioReadError, match=r"a.m4a: is in a format that libsndfile does not read.*slicer_fastai\[av\]"): read_window(d/'a.m4a')
+    for f in files: f.unlink()
+    with pytest.warns(UserWarning), pytest.raises(FileNotFoundError, match=r'2 .m4a, 1 .wma.*slicer_fastai\[av\]'): get_audio_files(d)
+
+# --- headers ---
+
+def test_a_path_of_windows_is_named():
+    with pytest.raises(AudioReadError, match='no such file.*Windows'): read_window('C:\\sounds\\a.wav')
+
+# --- channels ---
+
+def stereo(tmp_path, left, right, sr=16000):
+    sf.write(tmp_path/'s.wav', np.stack([left, right], 1), sr, subtype='FLOAT')
+    return tmp_path/'s.wav'
+
+def test_a_channel_can_be_chosen(tmp_path):
+    left,right = tone(2., 440, .1, 16000),tone(2., 1000, .4, 16000)
+    fn = stereo(tmp_path, left, right)
+    for channel,want in ((0,left), (1,right), ('loudest',right), ('mean',(left+right)/2)):
+        assert np.abs(read_window(fn, 1., channel=channel, start=.5)-want[8000:24000]).max()<1e-6
+        assert np.abs(Clip(fn, channel=channel).read()-want).max()<1e-6
+    with pytest.raises(AudioReadError, match='has 2 channels, none of number 2'): read_window(fn, channel=2)
+    for bad in ('left', -1, None, 1.):
+        with pytest.raises(ValueError, match='channel='): read_window(fn, channel=bad)
+
+def test_channels_that_cancel_each_other_are_told(tmp_path):
+    from slicer_fastai.audio import formats
+    x = tone(2., sr=16000)
+    fn = stereo(tmp_path, x, -x)
+    formats.told.clear()
+    with pytest.warns(UserWarning, match="s.wav: its channels cancel each other.*channel='loudest'"): y = read_window(fn)
+    assert rms(y)<1e-6 and rms(read_window(fn, channel='loudest'))>.2
+
+def test_a_mono_file_has_any_channel(tmp_path):
+    sf.write(tmp_path/'m.wav', tone(1., sr=16000), 16000)
+    assert np.array_equal(read_window(tmp_path/'m.wav', channel=1), read_window(tmp_path/'m.wav'))
+
+# --- folders ---
+
+def test_a_link_does_not_take_the_place_of_its_file(tmp_path):
+    (tmp_path/'owl').mkdir()
+    (tmp_path/'frog').mkdir()
+    sf.write(tmp_path/'owl/a.wav', tone(1.), SR)
+    (tmp_path/'frog/a.wav').symlink_to(tmp_path/'owl/a.wav')
+    with pytest.warns(UserWarning, match='1 links.*frog/a.wav for .*owl/a.wav'): files = get_audio_files(tmp_path)
+    assert files==[tmp_path/'owl/a.wav']
+
+def test_a_link_to_a_folder_does_not_take_its_place(tmp_path):
+    (tmp_path/'owl').mkdir()
+    sf.write(tmp_path/'owl/a.wav', tone(1.), SR)
+    (tmp_path/'frog').symlink_to(tmp_path/'owl')
+    assert get_audio_files(tmp_path)==[tmp_path/'owl/a.wav']
+
+def test_a_folder_that_cannot_be_read_is_told(folder, monkeypatch):
+    import os as os_
+    d = folder(2)
+    (d/'closed').mkdir()
+    scandir = os_.scandir
+    def refuse(path):
+        if str(path).endswith('closed'): raise PermissionError(13, 'Permission denied', str(path))
+        return scandir(path)
+    monkeypatch.setattr(os_, 'scandir', refuse)
+    with pytest.warns(UserWarning, match='1 folders cannot be read.*closed .Permission denied'): files = get_audio_files(d)
+    assert len(files)==2
+
+def test_names_reach_no_terminal_as_they_are(tmp_path):
+    fn = tmp_path/'owl\x1b[2J\x07\u202e.wav'
+    fn.write_text('no sound')
+    with pytest.raises(AudioReadError) as e: read_window(fn)
+    assert r'owl\x1b[2J\x07\u202e.wav' in str(e.value) and not set(str(e.value))&set('\x1b\x07\u202e')
+    assert '\x1b' not in verify_audio(tmp_path).to_string()
