@@ -35,6 +35,7 @@ from .use.search import *
 from .field.annotations import Events, read_annotations
 from .field.events import EventResult, evaluate_events, find_events
 from .field.detect import Detector
+from .field.quick import *
 from .export.sklearn import *
 from .export.onnx import *
 from .export.hub import *

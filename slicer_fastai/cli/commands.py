@@ -41,7 +41,7 @@ def show_progress():
 def encoder_settings(enc)->tuple: # equal for two encoders that give equal vectors
     "What the vectors of an encoder depend on"
     weights = fingerprint(*enc.state_dict().values())
-    return enc.layers, enc.pool, enc.front.cfg, weights
+    return enc.layers, enc.pool, enc.changes, enc.front.cfg, weights
 
 def load_index(
     path,          # folder of an index

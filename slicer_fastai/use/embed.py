@@ -141,14 +141,15 @@ def with_surroundings(
 
 # %% ../../nbs/use/embed.ipynb #c1a00006
 def frame_stats(
-    parts:list,  # of each layer, frames (windows, T, d)
-)->list: # of each layer (windows, 3, d)
+    parts:list,      # of each layer, frames (windows, T, d)
+    squares:list=(), # mean square changes of layers (windows, d), as `AudioEncoder.squared_changes` gives them
+)->list: # of each layer (windows, 3, d), then of each change (windows, 1, d)
     "Maximum, mean and mean square over the frames of each window, in double precision"
     stats = []
     for frames in parts:
         mean,var = frames.mean(1).cpu().double(),frames.var(1, correction=0).cpu().double()
         stats.append(torch.stack([frames.amax(1).cpu().double(), mean, var+mean**2], 1))
-    return stats
+    return stats+[o.cpu().double()[:,None] for o in squares]
 
 pool_stats = {
     'mean':     lambda top,mean,std: mean,
@@ -160,11 +161,12 @@ pool_stats = {
 # %% ../../nbs/use/embed.ipynb #4f5a5057
 class RunningPool:
     "Pool the frames of all windows of a clip without keeping them"
-    def __init__(self, pool): self.pool,self.n = pool,0
+    def __init__(self, pool, n_layers): self.pool,self.n_layers,self.n = pool,n_layers,0
 
     def add(self, stats):
         "Add windows, as `frame_stats` describes them"
-        top,sums = [s[:,0].amax(0) for s in stats],[s[:,1:].sum(0) for s in stats]
+        top  = [s[:,0].amax(0) for s in stats[:self.n_layers]]
+        sums = [s[:,-2:].sum(0) for s in stats]
         if self.n:
             top  = [torch.maximum(*o) for o in zip(top, self.top)]
             sums = [torch.add(*o) for o in zip(sums, self.sums)]
@@ -173,11 +175,12 @@ class RunningPool:
     def result(self):
         "The embedding (d,), the layers side by side"
         pooled = []
-        for top,sums in zip(self.top, self.sums):
-            mean,square = sums/self.n
+        means = [o/self.n for o in self.sums]
+        for top,(mean,square) in zip(self.top, means):
             std = (square-mean**2).clamp_min(0).add(1e-8).sqrt()
             pooled.append(pool_stats[self.pool](top, mean, std))
-        return torch.cat(pooled).float().numpy()
+        changes = [o[0].add(1e-8).sqrt() for o in means[self.n_layers:]]
+        return torch.cat(pooled+changes).float().numpy()
 
 class KeepAll:
     "Keep the vectors of all windows or frames of a clip"
@@ -260,14 +263,16 @@ def encode(encoder, windows, level, head)->list: # of tensors (windows, ...)
     device = next(iter(encoder.parameters()), tensor(0.)).device
     x = torch.from_numpy(np.concatenate(windows))[:,None].to(device)
     parts = [p.float() for p in encoder.parts(encoder.front(AudioTensor(x, sr=encoder.front.sr)), head=head)]
-    if level=='clip': return frame_stats(parts)
+    if level=='clip': return frame_stats(parts, () if head else encoder.squared_changes(parts))
     return [encoder.pool_time(parts, head=head) if level=='window' else align(parts)]
 
 @torch.no_grad()
 def embed_batches(encoder, batches, level, head, errors):
     "Yield (number of the clip, its array or `AudioReadError`), each as soon as it is known"
-    pool = 'max+mean' if head else encoder.pool
-    results,failed = defaultdict(lambda: RunningPool(pool) if level=='clip' else KeepAll()),{}
+    def collector():
+        if level!='clip': return KeepAll()
+        return RunningPool('max+mean', 1) if head else RunningPool(encoder.pool, len(encoder.layers))
+    results,failed = defaultdict(collector),{}
     for batch in batches:
         pieces,windows = windows_of(batch, errors, failed)
         if not pieces: continue

@@ -187,10 +187,14 @@ def ridge_path(
     x:np.ndarray,  # (n, d)
     y:np.ndarray,  # targets (n, c)
     alphas,        # regularisations
+    weights=None,  # of the rows (n,)
 ): # yields (weights (d, c), bias (c,)) for each of `alphas`
     "Ridge regression with several regularisations from one eigendecomposition"
-    x_mean,y_mean = x.mean(0),y.mean(0)
+    x_mean,y_mean = np.average(x, 0, weights),np.average(y, 0, weights)
     x,y = x-x_mean,y-y_mean
+    if weights is not None:
+        root = np.sqrt(weights)[:,None]
+        x,y = x*root,y*root
     few_clips = len(x)<=x.shape[1]
     values,vectors = np.linalg.eigh(x@x.T if few_clips else x.T@x)
     projected = vectors.T@(y if few_clips else x.T@y)
@@ -232,8 +236,10 @@ class Ridge:
         alphas=(1e-6,1e-5,3e-5,1e-4,3e-4,1e-3), # to choose from, as shares of the squared norm of all embeddings
         numbers:bool=False, # `y` are numbers
         one_se:bool=False,  # take the strongest regularisation within a standard error of the best, over the folds
+        weights=None,       # of the clips (n,), e.g. of their classes in a loss
     ):
         self.y,self.numbers,self.folds = np.asarray(y),numbers,[]
+        self.weights = None if weights is None else np.asarray(weights, float)
         self.multi = self.y.ndim==2 and not numbers
         self.mean,self.std = x.mean(0, dtype=float),x.std(0, dtype=float)
         self.std[self.std<1e-8] = 1.
@@ -244,7 +250,7 @@ class Ridge:
         by_fold = self.validate(scaled, groups, valid) if len(scaled)>1 else []
         self.used = scaled[self.choose(by_fold, one_se, default=len(scaled)//2)]
         self.alpha = self.used/scale
-        self.w,self.b = next(ridge_path(self.z, self.hot, [self.used]))
+        self.w,self.b = next(ridge_path(self.z, self.hot, [self.used], self.weights))
 
     def turn(self, x):
         "Standardise embeddings as the training ones"
@@ -268,18 +274,19 @@ def targets(self:Ridge)->tuple: # classes (c,), targets (n, c)
     return vocab,one_hot.astype(float)
 
 @patch
-def rate(self:Ridge, scores, y)->float: # the higher the better
-    "Accuracy; for several labels mean average precision; for numbers minus the squared error"
+def rate(self:Ridge, scores, y, weights=None)->float: # the higher the better
+    "Accuracy, weighted if there are weights; for several labels mean average precision; for numbers minus the squared error"
     if self.numbers: return -np.square(scores-y.reshape(scores.shape)).mean()
     if self.multi: return mean_ap(y, scores)
-    return np.mean(self.vocab[scores.argmax(1)]==y)
+    return np.average(self.vocab[scores.argmax(1)]==y, weights=weights)
 
 @patch
 def left_out(self:Ridge, fold, alphas)->list: # of scores (len(fold), c), one array for each of `alphas`
     "Scores of the clips of `fold` by models of all other clips"
     x = np.delete(self.z, fold, 0)
     y = np.delete(self.hot, fold, 0)
-    return [self.z[fold]@w+b for w,b in ridge_path(x, y, alphas)]
+    weights = None if self.weights is None else np.delete(self.weights, fold)
+    return [self.z[fold]@w+b for w,b in ridge_path(x, y, alphas, weights)]
 
 # %% ../../nbs/use/evaluate.ipynb #76fa703c
 @patch
@@ -291,14 +298,15 @@ def validate(self:Ridge,
     "Rate each regularisation, in each fold or on `valid`"
     if valid is not None:
         z,y = self.turn(valid[0]),np.asarray(valid[1])
-        models = ridge_path(self.z, self.hot, alphas)
+        models = ridge_path(self.z, self.hot, alphas, self.weights)
         return np.array([[self.rate(z@w+b, y) for w,b in models]])
     strata = np.zeros(len(self.y)) if self.multi or self.numbers else self.y
     self.folds = validation_folds(strata, groups)
     rates = []
     for fold in self.folds:
         scores = self.left_out(fold, alphas)
-        rates.append([self.rate(s, self.y[fold]) for s in scores])
+        weights = None if self.weights is None else self.weights[fold]
+        rates.append([self.rate(s, self.y[fold], weights) for s in scores])
     return np.array(rates)
 
 @patch

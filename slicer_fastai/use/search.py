@@ -90,6 +90,11 @@ def rows_within(self:SoundIndex, file, start, end)->np.ndarray: # numbers of row
     return rows[shared>=half-1e-6]
 
 @patch
+def vectors_at(self:SoundIndex, rows)->np.ndarray: # (n, d)
+    "Some vectors"
+    return self.vectors[rows]
+
+@patch
 def label_of_row(self:SoundIndex)->np.ndarray: # (vectors,) of objects; None where unknown
     "The label of each vector: of its place, or else of its file"
     by_file = object_column(self.labels).to_numpy()
@@ -359,7 +364,8 @@ def search_by_label(self:SoundIndex,
     if not own.any():
         known = ', '.join(sorted({str(o) for o in self.row_labels}))
         raise ValueError(f'no recording has label {label!r}; labels are {known}')
-    return self.nearest(self.vectors[own].mean(0), k, per_file, ~own if others else np.ones(len(self), bool))
+    typical = self.vectors_at(np.flatnonzero(own)).mean(0)
+    return self.nearest(typical, k, per_file, ~own if others else np.ones(len(self), bool))
 
 # %% ../../nbs/use/search.ipynb #13db45ed
 def encoder_key(encoder)->str: # eight digits
