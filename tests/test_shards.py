@@ -124,14 +124,14 @@ def test_command(files, tmp_path, monkeypatch):
     d = tmp_path/'set'; d.mkdir()
     for i,f in enumerate(files[:7]): shutil.copy(f, d/f'a.{i}{f.suffix}')
     (d/'text.wav').write_text('no sound')
-    calls,real = [],S._add
+    calls,real = [],S.ShardWriter.add
     def stop(*args):
         calls.append(args)
         if len(calls)==5: raise KeyboardInterrupt
         return real(*args)
     warnings.simplefilter('ignore')
     S.slicer_shard(d, tmp_path/'ref', clips=3)
-    monkeypatch.setattr(S, '_add', stop)
+    monkeypatch.setattr(S.ShardWriter, 'add', stop)
     for _ in range(2):
         try: S.shard_folder(d, tmp_path/'out', clips=3, n_workers=0)
         except KeyboardInterrupt: assert not (tmp_path/'out/shards.json').exists()

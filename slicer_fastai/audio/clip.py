@@ -399,8 +399,11 @@ def why_unreadable(
     try:
         for pos in (0,1): read_window(fn, .1, pos=pos)
         if not whole: return
-        with as_clip(fn).open() as f:
-            for i in range(0, f.frames, 2**14): read_samples(f, i, 2**14)      # so short that seeking is tried, too
+        clip = as_clip(fn)
+        with clip.open() as f:
+            first,n = (round(o*f.samplerate/clip.sr) for o in clip.span(f))
+            end = min(first+n, f.frames)
+            for i in range(first, end, 2**14): read_samples(f, i, min(2**14, end-i))      # so short that seeking is tried, too
     except AudioReadError as e: return e.reason,e.remedy
 
 # %% ../../nbs/audio/clip.ipynb #e853787a

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['current_umask', 'writer_tag', 'is_alive', 'remove_abandoned', 'temporary_beside', 'whole_path', 'disk_full', 'whole',
-           'write_whole', 'remove_own', 'checksum', 'fingerprint', 'verify_saved', 'WholeFiles', 'DamagedFile']
+           'write_whole', 'remove_own', 'remove_temporary', 'checksum', 'fingerprint', 'verify_saved', 'WholeFiles',
+           'DamagedFile']
 
 # %% ../../nbs/core/files.ipynb #9e764f07
 from .processes import *
@@ -138,6 +139,13 @@ def remove_own(
     "Remove what earlier writers left in a folder, or killed ones half written; files of other names are others'"
     for f in Path(path).iterdir():
         if re.fullmatch(rf'({own})(\.[\w-]+\.tmp)?', f.name) and f.name not in keep: f.unlink(missing_ok=True)
+def remove_temporary(
+    path, # a folder that no other process writes into, see `locked`
+    own,  # a pattern that the whole name of our own files has
+):
+    "Remove what killed writers left half written in a folder"
+    for f in Path(path).iterdir():
+        if re.fullmatch(rf'({own})\.[\w-]+\.tmp', f.name): f.unlink(missing_ok=True)
 
 # %% ../../nbs/core/files.ipynb #962f25e3
 def checksum(

@@ -9,6 +9,7 @@ __all__ = ['AudioSpecBlock', 'AudioBlock', 'read_table', 'split_clips', 'cut_lon
 # %% ../../nbs/data/block.ipynb #e31c99b6
 from ..audio.tensor import *
 from ..audio.clip import *
+from ..audio.clip import printable,why_unreadable
 from ..audio.spectrogram import *
 from ..audio.frontend import *
 from ..core.processes import *
@@ -42,9 +43,13 @@ AudioSpecBlock = AudioBlock
 # %% ../../nbs/data/block.ipynb #8a5ac584
 def _readable_first(files, idxs):
     "fastai tries transforms on the first item: it must be one that can be read"
+    reasons = Counter()
     for i in range(len(idxs)):
-        if verify_audio([files[idxs[i]]], n_workers=1).empty: return [*idxs[i:], *idxs[:i]]
-    raise ValueError(f'none of {len(idxs)} files could be read, e.g. {files[idxs[0]]}: verify_audio(path) says why')
+        why = why_unreadable(files[idxs[i]], whole=True)
+        if why is None: return [*idxs[i:], *idxs[:i]]
+        reasons[why] += 1
+    (reason,remedy),n = reasons.most_common(1)[0]
+    raise ValueError(f'none of {len(idxs)} files could be read, {n} for this reason: {reason} (e.g. {printable(files[idxs[0]])}) – {remedy}')
 
 def read_table(
     fn,  # .parquet (needs pyarrow), .csv, .tsv, or any other text: a name a line

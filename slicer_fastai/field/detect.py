@@ -144,7 +144,7 @@ def embed_windows(
 )->np.ndarray: # (n, d)
     "Vectors of windows"
     front = encoder.front
-    waves = [read_window(f, front.duration, front.sr, start=s) for f,s in zip(table.file, table.start)]
+    waves = [read_window(f, front.duration, front.sr, start=s, channel=front.channel) for f,s in zip(table.file, table.start)]
     return embed(encoder, waves, sr=front.sr, progress=False)
 
 def fit_windows(
