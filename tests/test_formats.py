@@ -1,7 +1,8 @@
 "Files that people have: the length and the samples are those of the sound, or the error names the file"
 from conftest import *
 from slicer_fastai.audio.formats import RawFile,AvSound,find_mp3,flac_length,look_into,open_audio
-from slicer_fastai.audio.clip import decode
+from slicer_fastai.audio.clip import decode,pad_to
+from slicer_fastai.audio.spectrogram import mel_edges
 import builtins, importlib.util, io, struct, soundfile as sf
 
 SR = 44100
@@ -366,3 +367,22 @@ def test_a_front_end_has_a_channel(tmp_path):
     assert AudioEncoder.from_pretrained(tmp_path/'e').front.channel==1
     dls = SlicerDataLoaders.from_lists(tmp_path, [fn]*6, channel=0, bs=2, num_workers=0, device='cpu')
     assert dls.front.channel==0 if hasattr(dls, 'front') else front_end(dls).channel==0
+
+def test_a_sound_is_saved_whole_or_not_at_all(tmp_path, monkeypatch):
+    x = AudioTensor(torch.from_numpy(tone(1., sr=16000))[None], sr=16000)
+    for ending in ('wav','flac','ogg','mp3'):
+        fn = x.save(tmp_path/f'a.{ending}')
+        assert abs(Clip(fn, 16000).n-16000)<=1 and rms(read_window(fn, .5))>.25
+    before = (tmp_path/'a.wav').read_bytes()
+    import slicer_fastai.core.files as files_
+    def full(*args): raise OSError(28, 'No space left on device')
+    monkeypatch.setattr(files_, '_on_disk', full)
+    with pytest.raises(OSError): AudioTensor(torch.zeros(1, 99999)).save(tmp_path/'a.wav')
+    assert (tmp_path/'a.wav').read_bytes()==before and len(list(tmp_path.iterdir()))==4
+
+def test_an_error_names_the_file_whose_header_was_mended(tmp_path):
+    b = bytearray(flac(noise(2.), 0))
+    b[len(b)//2:len(b)//2+2000] = bytes(2000)
+    (tmp_path/'a.flac').write_bytes(b)
+    with pytest.raises(AudioReadError) as e: read_window(tmp_path/'a.flac', None)
+    assert e.value.fn==str(tmp_path/'a.flac') and 'cannot decode' in str(e.value)

@@ -152,7 +152,7 @@ def test_report(runs):
     assert [o.name for o in runs.d.iterdir() if 'report' in o.name]==['report.html']
     text,a = runs.one.read_text(),runs.a; plain = html.unescape(text)
     assert runs.one.stat().st_size<5e6 and 'http' not in re.sub('base64,[^"]+', '', text)
-    assert a.diagnose() in plain and text.count('<h2')==10 and 'class="lacks"' not in text and len(re.findall('<circle', text))==12
+    assert a.diagnose() in plain and text.count('<h2')==11 and 'class="lacks"' not in text and len(re.findall('<circle', text))==12
     for o in ('date','versions','seed','data','epochs','largest lr','time',escape(evil)): assert f'<th>{o}</th>' in text
     assert f'<td>{sum(o["seconds"] for o in a.health_log[1:]):.0f} s</td>' in text
     was,now = a.health_log[0]['knn'],a.health_log[-1]['knn']
@@ -189,3 +189,18 @@ def test_health_and_gain_never_contradict(a, b, n, below):
     assert ('better than the' in health)==('better than before' in words)
     assert ('worse than the' in health)==('made it worse' in words)
     assert ('no gain over' in health)==('Nothing was gained' in words)
+
+def test_a_report_begins_with_a_plain_sentence_and_sounds(runs):
+    "Did it help, in words for those who do not train; sounds before figures; the folder and the date as title"
+    from slicer_fastai.interpret.report import ReportData, default_title, plain_sentence
+    text = runs.one.read_text()
+    places = [text.index(o) for o in ('class="verdict"','id="clusters"','id="neighbours"','id="map"','id="figures"','id="losses"','id="next"','<h2>The run')]
+    assert places==sorted(places) and text.count('class="verdict"')==1
+    assert default_title(ReportData(runs.a)).startswith(Path(runs.a.dls.path).name+', ')
+    row = lambda e,p: dict(epoch=e, loss=1., lr=1e-3, instance_loss=3., chance=5., accuracy=.3, cluster_loss=1., entropy=2., n_clusters=8, spread=.9, spread_q=.9,
+        rank=20., alignment=.5, uniformity=-2., clusters=8, teacher=.1, queue=1., clips=64, knn=p, knn_n=200, knn_untrained=.3)
+    assert plain_sentence([row(0,.3),row(1,.6)])=='Training helped: the program told what kind a sound is in 60 of 100 cases, and in 30 of 100 before (checked on 200 labelled sounds).'
+    assert plain_sentence([{**row(0,.6), 'knn_untrained':.6},{**row(1,.3), 'knn_untrained':.6}]).startswith('Training made it worse')
+    assert plain_sentence([row(0,.30),row(1,.31)]).startswith('No gain can be shown')
+    assert 'cannot be said' in plain_sentence([{k:v for k,v in row(e,.3).items() if 'knn' not in k} for e in (0,1)])
+    assert 'not measured' in plain_sentence(None)

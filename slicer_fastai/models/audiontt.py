@@ -47,7 +47,8 @@ class AudioNTT(Module):
         x:Tensor,  # log-mels (B, in_chans, n_mels, frames)
     )->dict: # name → frames (B, T, ·); of convolutions mel × channel
         "The output of each layer by its name: 'conv1' and so on, 'fc1', 'fc2', and 'top', the last"
-        if x.shape[-1]<self.min_frames: x = F.pad(x, (0, self.min_frames-x.shape[-1]))
+        if x.shape[-1]<self.min_frames:
+            x = F.pad(x, (0, self.min_frames-x.shape[-1]))
         layers = {}
         for i,block in enumerate(self.conv, 1):
             x = block(x)
@@ -56,7 +57,8 @@ class AudioNTT(Module):
         layers['fc1'] = self.fc[0](flat)
         layers['fc2'] = self.fc[1:4](layers['fc1'])
         layers['top'] = self.fc[4](layers['fc2'])
-        if self.local: layers['top'] = torch.cat([flat, layers['top']], -1)
+        if self.local:
+            layers['top'] = torch.cat([flat, layers['top']], -1)
         return layers
 
     def forward_features(self, x): return self.forward_layers(x)['top']
@@ -67,7 +69,8 @@ audiontt_names = 'audiontt','audiontt2022'                              # in tim
 
 def _audiontt(pretrained, **kwargs):
     if pretrained: raise ValueError('audiontt has no published weights: use pretrained=False')
-    for k in ('pretrained_cfg','pretrained_cfg_overlay','cache_dir','num_classes','global_pool'): kwargs.pop(k, None)
+    for k in ('pretrained_cfg','pretrained_cfg_overlay','cache_dir','num_classes','global_pool'):
+        kwargs.pop(k, None)
     return AudioNTT(**kwargs)
 
 @register_model

@@ -29,7 +29,8 @@ def unfit_error(arch, n_mels, frames, why)->ValueError:
 
 def check_name(arch):
     "ValueError with similar names where timm has no model of that name"
-    if ':' in arch or timm.is_model(arch.split('.')[0]): return
+    if ':' in arch or timm.is_model(arch.split('.')[0]):
+        return
     near = difflib.get_close_matches(arch, timm.list_models(), 5, cutoff=.4)
     hint = f'; similar names: {", ".join(near)}' if near else ''
     raise ValueError(f"timm has no model {arch!r}{hint}. `timm.list_models('*net*')` searches")
@@ -64,7 +65,8 @@ def norm_of_map(
     if hasattr(net, 'frame_layout') or not hasattr(net, 'forward_intermediates'): return None
     for norm in (True, False):                                          # hiera takes no norm
         try:
-            if last_map(net, x, norm).shape[1]==net.num_features: return norm
+            if last_map(net, x, norm).shape[1]==net.num_features:
+                return norm
         except AssertionError: pass
     return None
 
@@ -123,7 +125,8 @@ class AudioEncoder(Module):
         changes:dict=None,      # layer → time steps within which its change is read; default: as measured, {} where `layers` is given
         **kwargs                # to timm's `create_model`, e.g. `d=512` for audiontt
     ):
-        if pool not in poolings: raise ValueError(f'pool={pool!r}: use one of {", ".join(poolings)}')
+        if pool not in poolings:
+            raise ValueError(f'pool={pool!r}: use one of {", ".join(poolings)}')
         store_attr('arch,in_chans,pool,kwargs')
         self.front,self.norm = ifnone(front, FrontEnd()),NormalizeSpec()
         self.n_frames = self.front.n_frames                             # the length it is made for
@@ -131,7 +134,8 @@ class AudioEncoder(Module):
         if isinstance(arch, str):
             self.body = create_body(arch, pretrained, in_chans, self.front.n_mels, self.n_frames, **kwargs)
         self.body.to(memory_format=torch.channels_last)                 # convolutions are 1.5-3 times as fast on CPU
-        if changes is None: changes = getattr(self.body, 'read_changes', {}) if layers is None else {}
+        if changes is None:
+            changes = getattr(self.body, 'read_changes', {}) if layers is None else {}
         if layers is None: layers = getattr(self.body, 'read_layers', ('top','logmel'))
         self.layers = tuple(layers.split() if isinstance(layers, str) else layers)
         self.changes = {name:tuple(steps) for name,steps in changes.items()}
@@ -142,9 +146,11 @@ class AudioEncoder(Module):
         head:bool=False, # the last layer only, as the heads of pre-training see it
     )->list: # frames (B, T, ·) of each of `layers`; T may differ
         "The output of each of `layers`; of two windows (B, 2, n_mels, frames) the first counts"
-        if isinstance(x, TensorBase): x = x.as_subclass(Tensor)         # torch.export cannot trace as_subclass
+        if isinstance(x, TensorBase):
+            x = x.as_subclass(Tensor)         # torch.export cannot trace as_subclass
         x = self.norm(x[:,:self.in_chans])
-        if head or self.layers==('top',): return [self._in_pieces(self._top, x)]
+        if head or self.layers==('top',):
+            return [self._in_pieces(self._top, x)]
         named = self._in_pieces(self._named, x)
         return [x.flatten(1,2).mT if o=='logmel' else named[o] for o in self.layers]
 
@@ -198,14 +204,16 @@ def _probe(self:AudioEncoder):
         try:
             self.map_norm = norm_of_map(self.body, x)
             y = self._output(x)
-        except (RuntimeError, AssertionError, ValueError) as e: raise unfit_error(self.arch, n_mels, n, e) from e
+        except (RuntimeError, AssertionError, ValueError) as e:
+            raise unfit_error(self.arch, n_mels, n, e) from e
         _,self.moments,self.top_features = self._as_frames(y).shape     # moments: time steps of one window
         self._check_features()
         self.layer_names = self._layer_names(x)
         unknown = first(o for o in self.layers if o not in self.layer_names)
         if unknown: raise ValueError(f'layers: {unknown!r} is none of {", ".join(self.layer_names)}')
         unread = first(o for o in self.changes if o not in self.layers)
-        if unread: raise ValueError(f'changes: {unread!r} is none of the layers read: {", ".join(self.layers)}')
+        if unread:
+            raise ValueError(f'changes: {unread!r} is none of the layers read: {", ".join(self.layers)}')
         self.any_length = all(self._takes(x, length) for length in (2*n+5, n//2+1))
         parts = self.parts(x)
         self.frame_features = sum(o.shape[-1] for o in parts)
@@ -225,7 +233,8 @@ def _check_features(self:AudioEncoder):
 def _takes(self:AudioEncoder, x, n_frames):
     "Does the network take another number of frames?"
     x = x[...,:1].expand(-1,-1,-1,n_frames).contiguous()
-    try: return self._top(x).shape[-1]==self.top_features
+    try:
+        return self._top(x).shape[-1]==self.top_features
     except Exception: return False
 
 # %% ../../nbs/models/encoder.ipynb #030c03a9
@@ -246,7 +255,8 @@ def _top(self:AudioEncoder, x): return self._as_frames(self._output(x))
 @patch
 def _layer_names(self:AudioEncoder, x):
     "Names of the layers that can be read: the network's own, or timm's stages and the last"
-    if hasattr(self.body, 'forward_layers'): return (*self.body.forward_layers(x),'logmel')
+    if hasattr(self.body, 'forward_layers'):
+        return (*self.body.forward_layers(x),'logmel')
     has_stages = hasattr(self.body, 'forward_intermediates') and hasattr(self.body, 'feature_info')
     n_stages = len(self.body.feature_info) if has_stages else 0
     return (*(f'stage{i+1}' for i in range(n_stages)),'top','logmel')
@@ -268,7 +278,8 @@ def _named(self:AudioEncoder, x):
 def _in_pieces(self:AudioEncoder, f, x):
     "`f` of spectrograms of any length; where the network takes one length only, of pieces that are joined again"
     n = self.n_frames
-    if self.any_length or x.shape[-1]==n: return f(x)
+    if self.any_length or x.shape[-1]==n:
+        return f(x)
     pieces = F.pad(x, (0, -x.shape[-1]%n)).unflatten(-1, (-1,n)).movedim(-2,1)
     def join(o): return o.unflatten(0, (len(x),-1)).flatten(1,2)
     y = f(pieces.flatten(0,1))
@@ -340,17 +351,21 @@ def check_bounds(fn, key, value):
     most = first(n for name,n in largest.items() if name in key) or 1_000_000
     least = 0 if key.startswith('front.') else -most
     if isinstance(value, dict):
-        for k,o in value.items(): check_bounds(fn, f'{key}.{k}', o)
+        for k,o in value.items():
+            check_bounds(fn, f'{key}.{k}', o)
     elif isinstance(value, list):
-        for i,o in enumerate(value): check_bounds(fn, f'{key}[{i}]', o)
+        for i,o in enumerate(value):
+            check_bounds(fn, f'{key}[{i}]', o)
     elif isinstance(value, (int,float)) and not least<=value<=most:
         raise ConfigError(fn, key, value, f'is not a number from {least:,} to {most:,}')
-    elif isinstance(value, str) and len(value)>100: raise ConfigError(fn, key, value, 'is too long')
+    elif isinstance(value, str) and len(value)>100:
+        raise ConfigError(fn, key, value, 'is too long')
 
 def check_layers(fn, cfg):
     "ConfigError for layers that are not names, and changes that are not time steps"
     layers = cfg.get('layers', [])
-    if not all(isinstance(o, str) for o in layers): raise ConfigError(fn, 'layers', layers, 'are not names')
+    if not all(isinstance(o, str) for o in layers):
+        raise ConfigError(fn, 'layers', layers, 'are not names')
     for name,steps in cfg.get('changes', {}).items():
         whole = isinstance(steps, list) and all(type(o) is int for o in steps)
         if not whole or len(steps)>100 or not all(0<o<=1000 for o in steps):
@@ -360,8 +375,10 @@ def check_types(fn, cfg):
     "ConfigError for unknown or missing keys, and values of another type"
     for key,value in cfg.items():
         wanted = config_types.get(key)
-        if wanted is None: raise ConfigError(fn, key, value, f'is not a setting: these are {", ".join(config_types)}')
-        if type(value) is not wanted: raise ConfigError(fn, key, value, f'is not a {wanted.__name__}')
+        if wanted is None:
+            raise ConfigError(fn, key, value, f'is not a setting: these are {", ".join(config_types)}')
+        if type(value) is not wanted:
+            raise ConfigError(fn, key, value, f'is not a {wanted.__name__}')
     optional = 'checksum','layers','changes'
     missing = first(k for k in config_types if k not in cfg and k not in optional)
     if missing: raise ConfigError(fn, missing, None, 'is missing')
@@ -369,18 +386,22 @@ def check_types(fn, cfg):
 
 def check_arguments(fn, arch, kwargs):
     "ConfigError for names and arguments by which timm would reach for other files or the network"
-    if not re.fullmatch(r'[\w.\-]+', arch): raise ConfigError(fn, 'arch', arch, 'is not a plain model name')
+    if not re.fullmatch(r'[\w.\-]+', arch):
+        raise ConfigError(fn, 'arch', arch, 'is not a plain model name')
     known = inspect.signature(AudioNTT).parameters if arch in audiontt_names else kwargs
     for k,v in kwargs.items():
-        if reaches_out.search(k): raise ConfigError(fn, f'kwargs.{k}', v, 'would read other files or the network')
+        if reaches_out.search(k):
+            raise ConfigError(fn, f'kwargs.{k}', v, 'would read other files or the network')
         if k not in known: raise ConfigError(fn, f'kwargs.{k}', v, 'is not an argument of AudioNTT')
 
 def read_config(
     fn:Path,  # a config.json
 )->dict:
     "The checked config of a saved encoder; `ConfigError` for what is wrong in it"
-    try: cfg = json.loads(read_bounded(fn, 2**20).decode('utf-8'))
-    except (ValueError, RecursionError) as e: raise ConfigError(fn, 'the file', fn.name, f'is not JSON ({e})') from None
+    try:
+        cfg = json.loads(read_bounded(fn, 2**20).decode('utf-8'))
+    except (ValueError, RecursionError) as e:
+        raise ConfigError(fn, 'the file', fn.name, f'is not JSON ({e})') from None
     if not isinstance(cfg, dict): raise ConfigError(fn, 'the file', cfg, 'is not a JSON object')
     check_types(fn, cfg)
     for key,value in cfg.items(): check_bounds(fn, key, value)
@@ -405,7 +426,8 @@ def shapes_in(fn)->dict: # name → shape
     "Shapes of the tensors in a safetensors file; `DamagedFile` where it is not one"
     regular_size(fn)
     try:
-        with safe_open(str(fn), 'pt') as f: return {k:tuple(f.get_slice(k).get_shape()) for k in f.keys()}
+        with safe_open(str(fn), 'pt') as f:
+            return {k:tuple(f.get_slice(k).get_shape()) for k in f.keys()}
     except Exception as e: raise DamagedFile(fn, f'is not a whole safetensors file ({e})') from None
 
 def compare_shapes(fn, cfg, front, weights):
@@ -414,7 +436,8 @@ def compare_shapes(fn, cfg, front, weights):
     try:
         with torch.device('meta'):
             body = create_body(cfg['arch'], False, cfg['in_chans'], front.n_mels, front.n_frames, **cfg['kwargs'])
-    except Exception: return                                            # the error is reported when it is built
+    except Exception:
+        return                                            # the error is reported when it is built
     for name,value in body.state_dict().items():
         shape = tuple(value.shape)
         has = saved.get(f'body.{name}', shape)
@@ -443,7 +466,8 @@ def fetch(
         raise ValueError(f'revision={revision!r}: {path} is a folder, only the hub has revisions')
     from huggingface_hub import snapshot_download
     files = ['config.json','model.safetensors']
-    try: return Path(snapshot_download(str(path), revision=revision, allow_patterns=files, **kwargs))
+    try:
+        return Path(snapshot_download(str(path), revision=revision, allow_patterns=files, **kwargs))
     except Exception as e:
         why = f'{type(e).__name__}: {e}'
         raise FileNotFoundError(f'there is no folder {path}, and reading it from the hub failed: {why}') from e
