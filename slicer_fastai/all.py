@@ -40,6 +40,7 @@ from .use.search import index_arrays, SoundIndex
 from .field.annotations import Events, read_annotations
 from .field.events import EventResult, evaluate_events, find_events
 from .field.detect import Detector
+from .field.quick import *
 from .export.sklearn import *
 from .export import onnx as _onnx
 from .export.hub import *
