@@ -137,7 +137,7 @@ class Pack(Kind):
         else:
             a = arrays[k].copy()
             change = rng.choice(['value','shape','type','gone'])
-            if change=='value': a[rng.randrange(len(a))] = rng.choice([0, 2**31-1, 1])
+            if change=='value': a[rng.randrange(len(a))] = min(rng.choice([0, 2**31-1, 1]), np.iinfo(a.dtype).max if a.dtype.kind in 'iu' else 1e308)
             elif change=='shape': a = a[:rng.randrange(len(a))]
             elif change=='type': a = a.astype('<f8')
             arrays[k] = a

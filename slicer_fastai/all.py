@@ -18,17 +18,8 @@ from .augment.mix import log_mix, spherical_kmeans, KMix
 from .augment.crop import RandomResizeCrop
 from .augment.perturb import nats_per_db, RandomEQ, GainRamp, NoiseFloor, SpecMask, FreqWarp
 from .augment.views import *
-from .models.audiontt import *
-from .models.encoder import *
-from .models.losses import *
-from .models.slicer import *
-from .data.read import *
 from .data.tables import read_table
-from .data.segments import Places, segments
-from .data.block import *
 from .data.annotated import BalancedDL
-from .data.pack import *
-from .data.shards import *
 from .models.audiontt import audiontt_names, AudioNTT, audiontt, audiontt2022
 from .models.encoder import AudioEncoder, ConfigError
 from .models.foreign import as_encoder
@@ -38,7 +29,7 @@ from .data.read import ReadAudio
 from .data.segments import Places, segments
 from .data.block import AudioSpecBlock, AudioBlock, SlicerDataLoaders, spec_grid, show_batch, players
 from .data.pack import AudioPack, pack_audio, PackedDL
-from .data.shards import ShardClips, ShardDL
+from .data.shards import ShardClips, ShardDL, shard_folder
 from .data.random import RandomSounds, SynthDL
 from .use.embed import embed, Sounds, similarity, project
 from .use.evaluate import (
@@ -49,6 +40,7 @@ from .use.search import index_arrays, SoundIndex
 from .field.annotations import Events, read_annotations
 from .field.events import EventResult, evaluate_events, find_events
 from .field.detect import Detector
+from .field.quick import *
 from .export.sklearn import *
 from .export import onnx as _onnx
 from .export.hub import *

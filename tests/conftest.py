@@ -12,6 +12,7 @@ from slicer_fastai.models.encoder import *
 from slicer_fastai.data.block import *
 from slicer_fastai.data.read import *
 from slicer_fastai.data.shards import *
+from slicer_fastai.use.embed import *
 from slicer_fastai.use.evaluate import *
 from slicer_fastai.use.tasks import *
 from slicer_fastai.train.callback import *

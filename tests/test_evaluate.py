@@ -171,3 +171,75 @@ def fastest(f, n=3):
     "Least processor time of `n` calls"
     def seconds(): start = time.process_time(); f(); return time.process_time()-start
     return min(seconds() for _ in range(n))
+
+# --- what is said, and what is kept apart ---
+
+@pytest.mark.parametrize('right,n,low,high', [(6,6,.6097,1.), (0,6,0.,.3903), (100,100,.963,1.)])
+def test_a_perfect_score_has_an_interval(right, n, low, high):
+    "Wilson's: six of six is .61 to 1"
+    y = np.array(['a','b']*(n//2)); pred = y.copy(); pred[right:] = 'z'
+    r = ProbeResult(y, pred); assert r.interval()==pytest.approx((low,high), abs=2e-4) and f'{low:.3f}' in repr(r)
+    t = TagResult(np.eye(6, dtype=int), np.eye(6)); assert t==1 and t.interval()[0]==pytest.approx(.6097, abs=1e-3)
+
+def test_a_perfect_score_of_few_groups():
+    "Sixty clips of three speakers are three"
+    y = np.array(['a','b','c']*20); assert ProbeResult(y, y, groups=np.arange(60)//20).interval()[0]==pytest.approx(wilson_lower(3), abs=1e-3)
+
+def wilson_lower(n): return n/(n+1.959964**2)
+
+@pytest.mark.parametrize('probe', [linear_probe, knn_probe])
+def test_labels_that_nobody_was_trained_on(sets, probe):
+    train,(xt,yt,gt) = sets; odd = yt.astype('<U3'); odd[:4] = 'owl'
+    with pytest.warns(UserWarning, match=f'4 of {len(yt)} test clips.*owl'): r = probe(None, train, (xt,odd,gt))
+    assert not r.right[:4].any()
+    with pytest.raises(ValueError, match='owl'): probe(None, train, (xt[:4],odd[:4],gt[:4]))
+
+def test_tags_that_nobody_was_trained_on(sets):
+    (x,y,g),(xt,yt,gt) = sets; hot = lambda y: (y[:,None]==np.array(list('abcd'))).astype(int)
+    odd = hot(yt); odd[0,3] = 1
+    with pytest.warns(UserWarning, match='1 of .*3'): linear_probe(None, (x,hot(y),g), (xt,odd,gt))
+
+@pytest.fixture(scope='module')
+def recordings(tmp_path_factory):
+    "Eight recordings, in each three calls of one kind or the other, and a hum of its own louder than they are"
+    import soundfile as sf
+    d = tmp_path_factory.mktemp('recordings'); rows = []; t = np.arange(16000)/16000
+    for i in range(8):
+        rng = np.random.default_rng(i); x = rng.normal(size=20*16000)*.02; x += .3*np.sin(2*np.pi*(300+150*i)*np.arange(len(x))/16000)
+        for j,at in enumerate((2,8,14)):
+            label = 'ab'[(i+j)%2]; x[at*16000:(at+1)*16000] += .2*np.sin(2*np.pi*(3000 if label=='a' else 5000)*t)
+            rows.append(dict(file=f'r{i}.wav', start=at+.2, end=at+.9, label=label))
+        sf.write(d/f'r{i}.wav', x, 16000)
+    return d,pd.DataFrame(rows)
+
+def test_places_are_split_by_recording(recordings):
+    "Rows of one file on one side; at random only if asked for; one recording cannot be split"
+    d,t = recordings; parts = read_task(t, d)
+    assert set(parts)=={'train','test'} and len(parts['test'][0])==6
+    a,b = [{c.name for c in parts[k][0]} for k in ('train','test')]; assert not a&b and len(a|b)==8
+    items,labels,_ = parts['test']; assert (items[0].start,items[0].limit)==(t.start[9],pytest.approx(.7)) and labels[0]==t.label[9]
+    at_random = read_task(t, d, split='random'); assert {c.name for c in at_random['train'][0]} & {c.name for c in at_random['test'][0]}
+    with pytest.raises(ValueError, match="r0.wav.*random"): read_task(t[:3], d)
+    assert {len(set(o[2])) for o in read_task(t.assign(group=t.file.str[:2]), d).values()}=={6,2}
+    odd = read_task(t.groupby('file').head(1).reset_index(drop=True), d); assert len(odd['test'][0])==2    # one row a file: by label, as before
+
+def test_probes_hear_places(recordings):
+    "The embedding of each place, recordings as groups of cross-validation and of intervals"
+    d,t = recordings; set_seed(0); enc = AudioEncoder('audiontt', d=32, width=8).eval(); task = read_task(t, d)
+    r = linear_probe(enc, task['train'], task['test']); assert len(r.y)==6 and len(set(r.groups))==2
+    x = {k:enc.embed(v[0]) for k,v in task.items()}
+    g = np.array([o.name for o in task['train'][0]]); want = Ridge(x['train'], task['train'][1], g)
+    assert r.alpha==want.alpha and r.pred.tolist()==want(x['test']).tolist()
+    assert knn_probe(enc, task['train'], task['test'], k=3).k==3 and len(few_shot(enc, task['train'], task['test'], (1,'all'), 2).table)==3
+    c = compare_encoders({'e':enc}, {'calls':t.assign(path=[str(d/f) for f in t.file])}); assert len(c.results['e']['calls'].y)==6 and set(c.results)=={'e','untrained','mean + std of log-mels'}
+    b = benchmark({'e':enc}, {'calls':task}); assert b.results['e']['calls']==r and b.tasks['calls']['clips']=={'train':18,'test':6} or b.tasks['calls']['clips']=={'test':6,'train':18}
+    other = {k:([Clip(o.item, start=o.start+.1, seconds=o.limit) for o in v[0]],*v[1:]) for k,v in task.items()}
+    assert benchmark({'e':enc}, {'calls':other}).tasks['calls']['checksum']!=b.tasks['calls']['checksum']
+
+def test_recordings_on_both_sides_are_told(recordings):
+    "Four random rows a file score well for the wrong reason"
+    d,t = recordings; enc = AudioEncoder('audiontt', d=32, width=8).eval(); task = read_task(t, d, split='random')
+    for f in (linear_probe, knn_probe, partial(few_shot, shots=(1,), seeds=1)):
+        with pytest.warns(UserWarning, match='of 6 items to test on are of recordings that are also trained on'): f(enc, task['train'], task['test'])
+    with warnings.catch_warnings():
+        warnings.simplefilter('error'); task = read_task(t, d); linear_probe(enc, task['train'], task['test'])

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['on_device', 'load_encoder', 'show_progress', 'encoder_settings', 'load_index', 'claim_parts_folder', 'write_part',
-           'embed_parts', 'find_recordings', 'embed_into', 'slicer_embed', 'slicer_search', 'few_shot_scores',
+           'embed_parts', 'find_recordings', 'beside', 'embed_into', 'slicer_embed', 'slicer_search', 'few_shot_scores',
            'probe_row', 'probe_scores', 'slicer_probe', 'readable_files', 'slicer_report']
 
 # %% ../../nbs/cli/commands.ipynb #33d940da
@@ -15,7 +15,7 @@ from .tables import *
 from ..core.files import *
 from ..core.locks import *
 from ..core.processes import *
-from ..use.embed import printable_table
+from ..use.embed import clips_of_table, printable_table
 from ..use.evaluate import check_parts
 from fastai.basics import *
 from fastcore.script import CliError
@@ -65,7 +65,7 @@ def load_index(
 def claim_parts_folder(out, files, index, n):
     "Note in `out` what its parts are made of. CliError where they are made of something else"
     weights = int(fingerprint(*index.encoder.state_dict().values()), 16)
-    made_of = [os.fspath(o) for o in files], index.level, index.hop, n, weights
+    made_of = [str(o) for o in files], index.level, index.hop, n, weights
     text = json.dumps(dict(files=len(files), sig=int(fingerprint(made_of), 16)))
     note = out/'_parts.json'
     if note.exists() and note.read_text()!=text:
@@ -101,13 +101,21 @@ def embed_parts(
 
 # %% ../../nbs/cli/commands.ipynb #bfddca74
 def find_recordings(
-    path,  # an audio file, a folder, or a list of files (.txt, .csv, .parquet)
-)->list:
-    "The recordings that a path stands for"
+    path,  # an audio file, a folder, or a list of files or places (.txt, .csv, .parquet)
+)->list: # of paths, or of places as `Clip`s
+    "The recordings that a path stands for; with columns start and end, places in them"
     path = Path(path)
     if path.is_dir(): return get_audio_files(path)
     if path.suffix.lower() in audio_extensions or not path.exists(): return [path]
-    return read_table(path).iloc[:,0].tolist()
+    items = clips_of_table(read_table(path), path='')
+    def found(item): return item if os.path.exists(item) or not (path.parent/item).exists() else beside(item, path.parent)
+    return [found(item) for item in items]
+
+def beside(item, folder):
+    "An item whose name is relative to the folder of its table"
+    if not isinstance(item, Clip): return folder/item
+    return Clip(folder/item.item, item.sr, item.start, item.limit, label=item.label)
+
 
 def embed_into(
     out,     # folder of the index
@@ -125,7 +133,7 @@ def embed_into(
     return pd.DataFrame([dict(index=str(out), files=len(index.files), vectors=len(index), level=index.level)])
 
 def slicer_embed(
-    paths:Annotated[Path, "audio files, folders, and lists of files (.txt, .csv, .parquet)", dict(nargs='+')],
+    paths:Annotated[Path, "audio files, folders, and lists of files or places (.txt, .csv, .parquet; columns file, start, end)", dict(nargs='+')],
     encoder:str=None,           # a name, a folder of save_pretrained, or of a run; default: slicer-small, or that of the index in `out`
     level:str=None,             # a vector for each 'window' or each 'clip'; default: window, or as the index in `out`
     hop:float=None,             # seconds from window to window; default: side by side, or as the index in `out`

@@ -10,6 +10,7 @@ __all__ = ['table_writers', 'column_names', 'check_table_name', 'write_table', '
 from ..audio.clip import *
 from ..core.files import *
 from ..use.embed import printable_table
+from ..use.evaluate import split_of
 from fastai.basics import *
 from fastcore.script import CliError
 from importlib.util import find_spec
@@ -54,16 +55,15 @@ column_names = dict(
 def as_task(
     df,  # a table with one of `column_names` for each of path and label, and perhaps group, split or fold
 )->pd.DataFrame: # with columns path and label, and split or fold
-    "Name the columns of a labelled table, and split it where it has neither split nor folds. CliError for a missing column"
+    "Name the columns of a labelled table, and split it by recording where it has neither split nor folds. CliError for a missing column"
     for column,names in column_names.items():
         found = first(o for o in names if o in df)
         if found is None:
             raise CliError(f'no column {column}: columns are {", ".join(map(str, df.columns))}')
         df = df.rename(columns={found:column})
     if 'split' in df or 'fold' in df: return df
-    number = pd.factorize(df.group)[0] if 'group' in df else df.groupby('label').cumcount()
-    number = np.where(number<0, np.arange(len(df)), number)              # a row without a group is a group of its own
-    return df.assign(split=np.where(number%4==3, 'test', 'train'))
+    try: return df.assign(split=split_of(df, df.path.tolist()))
+    except ValueError as e: raise CliError(str(e)) from None
 
 def folder_task(
     path,  # a folder

@@ -8,7 +8,9 @@ __all__ = ['TaskResult', 'Benchmark', 'benchmark']
 # %% ../../nbs/use/benchmark.ipynb #0ade7435
 from ..core.files import *
 from ..models.encoder import *
+from ..audio.clip import *
 from .embed import *
+from .embed import end_of, is_place
 from .evaluate import *
 from .evaluate import Estimate,as_parts,other_folds
 from .tasks import *
@@ -171,17 +173,24 @@ def find_task(
     facts = dict(title=name, kind='own', seconds=None, metric='accuracy', split='its own', lape=False, clips_in_full=0)
     parts = as_parts(name, task)
     files = [fn for files,*_ in parts.values() for fn in files]
-    missing = [fn for fn in files if isinstance(fn, Path) and not fn.exists()]
+    missing = [fn for fn in files if (isinstance(fn, Path) or getattr(fn, 'is_file', False)) and not os.path.exists(fn)]
     if missing: raise MissingData(f'{name}: {len(missing)} files are not there, e.g. {missing[0]}')
     if 'train' in parts: return facts,[parts]
     return facts,[dict(train=other_folds(parts, fold), test=test) for fold,test in parts.items()]
 
 # %% ../../nbs/use/benchmark.ipynb #a76a03d1
+def place_name(
+    item,  # a file, or a place in one
+)->str:
+    "Name of a file, with start and end of a place"
+    if isinstance(item, Clip) and is_place(item): return f'{item}-{end_of(item):g}'
+    return str(item)
+
 def clips_fingerprint(
     splits:list,  # dicts train, valid, test: (files, labels, …)
 )->str: # eight digits
     "Checksum of file names (with their folder) and labels, in order"
-    def named(files, labels, *_): return [(short_name(fn), label) for fn,label in zip(files, labels)]
+    def named(files, labels, *_): return [(short_name(place_name(fn)), label) for fn,label in zip(files, labels)]
     parts = []
     for split in splits: parts += [(k, named(*split[k])) for k in ('train','valid','test') if k in split]
     return fingerprint(parts)
@@ -193,7 +202,7 @@ def limit_part(
     "At most `n` clips, as equally many of each class as there are; which, depends on the names alone"
     if n is None or len(part[0])<=n: return part
     labels = [','.join(map(str, L(o))) for o in part[1]]
-    checksums = [fingerprint(Path(str(fn)).name.encode()) for fn in part[0]]
+    checksums = [fingerprint(Path(place_name(fn)).name.encode()) for fn in part[0]]
     by_name = np.argsort(checksums, kind='stable').tolist()
     seen,rank = Counter(),{}
     for i in by_name:
@@ -227,6 +236,13 @@ def encode_labels(
     vocab = sorted({label for labels in every for label in L(labels)})
     return lambda labels: np.array([[name in own for name in vocab] for own in labels], int)
 
+def limit_is_too_low(splits, several)->bool:
+    "Has none of the test clips of a split a label that is trained on? Warn of it"
+    if several: return False
+    lost = [split for split in splits if not set(split['train'][1]) & set(split['test'][1])]
+    if lost: warnings.warn('so few clips that no test clip has a label with a clip to train on: the figure is NaN; raise limit')
+    return bool(lost)
+
 def probe_splits(
     encoder,
     facts:dict,   # of the task
@@ -241,6 +257,7 @@ def probe_splits(
     targets = encode_labels(splits, several)
     def embedded(fns, labels, groups=None): return vectors[[place[fn] for fn in fns]],targets(labels),groups
     def probe(split): return linear_probe(None, **{k:embedded(*split[k]) for k in ('train','valid','test') if k in split})
+    if limit_is_too_low(splits, several): return TaskResult(value=math.nan, between=[math.nan, math.nan])
     results = [probe(split) for split in splits]
     if not several: return TaskResult(results)
     return TaskResult(value=float(np.mean(results)), between=list(results[0].interval()))

@@ -106,6 +106,10 @@ def is_place(clip)->bool:
     "Is a clip a part of a longer sound?"
     return bool(clip.start or clip.limit)
 
+def end_of(clip)->float:
+    "Where a clip ends in its file, seconds; infinite where it goes to the end"
+    return clip.start+ifnone(clip.limit, math.inf)
+
 def around(
     clip:Clip,      # a place in a recording
     seconds:float,  # wanted at least

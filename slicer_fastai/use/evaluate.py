@@ -8,8 +8,11 @@ __all__ = ['ProbeResult', 'Ridge', 'linear_probe', 'knn_probe', 'TagResult', 'dr
 
 # %% ../../nbs/use/evaluate.ipynb #efa7fc33
 from ..models.encoder import *
+from ..audio.clip import *
 from .embed import *
+from .embed import clips_of_table
 from fastai.basics import *
+from scipy.stats import binomtest
 from sklearn.metrics import (ConfusionMatrixDisplay, average_precision_score, confusion_matrix,
                              precision_recall_fscore_support)
 
@@ -24,6 +27,15 @@ def bootstrap_weights(
     share = np.full(len(names), 1/len(names))
     drawn = np.random.default_rng(seed).multinomial(len(names), share, size=n)
     return drawn[:,group_of]
+
+def wilson_interval(
+    share:float,  # right, 0…1
+    n:int,        # of how many
+    level:float,  # of confidence, 0…1
+)->tuple: # lowest, highest
+    "Wilson's interval of a share: of some width also where all or none are right"
+    interval = binomtest(round(share*n), n).proportion_ci(level, method='wilson')
+    return float(interval.low),float(interval.high)
 
 def percentile_interval(
     values,       # of a figure, in each bootstrap draw
@@ -55,7 +67,9 @@ class Estimate(float):
     def interval(self,
         level:float=.95,  # of confidence, 0…1
     )->tuple: # lowest, highest
-        "Bootstrap interval over groups of test clips"
+        "Bootstrap interval over groups of test clips; for a perfect score or 0, Wilson's interval for as many groups"
+        n = len(np.unique(self.groups))
+        if n and float(self) in (0,1): return wilson_interval(float(self), n, level)
         weights = bootstrap_weights(self.groups, self.n_draws)
         return percentile_interval(self.weighted(weights), level)
 
@@ -173,10 +187,14 @@ def ridge_path(
     x:np.ndarray,  # (n, d)
     y:np.ndarray,  # targets (n, c)
     alphas,        # regularisations
+    weights=None,  # of the rows (n,)
 ): # yields (weights (d, c), bias (c,)) for each of `alphas`
     "Ridge regression with several regularisations from one eigendecomposition"
-    x_mean,y_mean = x.mean(0),y.mean(0)
+    x_mean,y_mean = np.average(x, 0, weights),np.average(y, 0, weights)
     x,y = x-x_mean,y-y_mean
+    if weights is not None:
+        root = np.sqrt(weights)[:,None]
+        x,y = x*root,y*root
     few_clips = len(x)<=x.shape[1]
     values,vectors = np.linalg.eigh(x@x.T if few_clips else x.T@x)
     projected = vectors.T@(y if few_clips else x.T@y)
@@ -218,8 +236,10 @@ class Ridge:
         alphas=(1e-6,1e-5,3e-5,1e-4,3e-4,1e-3), # to choose from, as shares of the squared norm of all embeddings
         numbers:bool=False, # `y` are numbers
         one_se:bool=False,  # take the strongest regularisation within a standard error of the best, over the folds
+        weights=None,       # of the clips (n,), e.g. of their classes in a loss
     ):
         self.y,self.numbers,self.folds = np.asarray(y),numbers,[]
+        self.weights = None if weights is None else np.asarray(weights, float)
         self.multi = self.y.ndim==2 and not numbers
         self.mean,self.std = x.mean(0, dtype=float),x.std(0, dtype=float)
         self.std[self.std<1e-8] = 1.
@@ -230,7 +250,7 @@ class Ridge:
         by_fold = self.validate(scaled, groups, valid) if len(scaled)>1 else []
         self.used = scaled[self.choose(by_fold, one_se, default=len(scaled)//2)]
         self.alpha = self.used/scale
-        self.w,self.b = next(ridge_path(self.z, self.hot, [self.used]))
+        self.w,self.b = next(ridge_path(self.z, self.hot, [self.used], self.weights))
 
     def turn(self, x):
         "Standardise embeddings as the training ones"
@@ -254,18 +274,19 @@ def targets(self:Ridge)->tuple: # classes (c,), targets (n, c)
     return vocab,one_hot.astype(float)
 
 @patch
-def rate(self:Ridge, scores, y)->float: # the higher the better
-    "Accuracy; for several labels mean average precision; for numbers minus the squared error"
+def rate(self:Ridge, scores, y, weights=None)->float: # the higher the better
+    "Accuracy, weighted if there are weights; for several labels mean average precision; for numbers minus the squared error"
     if self.numbers: return -np.square(scores-y.reshape(scores.shape)).mean()
     if self.multi: return mean_ap(y, scores)
-    return np.mean(self.vocab[scores.argmax(1)]==y)
+    return np.average(self.vocab[scores.argmax(1)]==y, weights=weights)
 
 @patch
 def left_out(self:Ridge, fold, alphas)->list: # of scores (len(fold), c), one array for each of `alphas`
     "Scores of the clips of `fold` by models of all other clips"
     x = np.delete(self.z, fold, 0)
     y = np.delete(self.hot, fold, 0)
-    return [self.z[fold]@w+b for w,b in ridge_path(x, y, alphas)]
+    weights = None if self.weights is None else np.delete(self.weights, fold)
+    return [self.z[fold]@w+b for w,b in ridge_path(x, y, alphas, weights)]
 
 # %% ../../nbs/use/evaluate.ipynb #76fa703c
 @patch
@@ -277,14 +298,15 @@ def validate(self:Ridge,
     "Rate each regularisation, in each fold or on `valid`"
     if valid is not None:
         z,y = self.turn(valid[0]),np.asarray(valid[1])
-        models = ridge_path(self.z, self.hot, alphas)
+        models = ridge_path(self.z, self.hot, alphas, self.weights)
         return np.array([[self.rate(z@w+b, y) for w,b in models]])
     strata = np.zeros(len(self.y)) if self.multi or self.numbers else self.y
     self.folds = validation_folds(strata, groups)
     rates = []
     for fold in self.folds:
         scores = self.left_out(fold, alphas)
-        rates.append([self.rate(s, self.y[fold]) for s in scores])
+        weights = None if self.weights is None else self.weights[fold]
+        rates.append([self.rate(s, self.y[fold], weights) for s in scores])
     return np.array(rates)
 
 @patch
@@ -327,6 +349,69 @@ def select(
         return values[ok] if isinstance(values, np.ndarray) else list(itertools.compress(values, ok))
     return tuple(kept(values) for values in part)
 
+def recordings_of(
+    items,  # what `get_clips` takes
+)->list: # of names; of an array, an object that equals no other
+    "The recording that each item is of"
+    if isinstance(items, (str,os.PathLike,pd.DataFrame)) or isinstance(items, np.ndarray) and items.dtype.kind in 'US':
+        items = get_clips(items, 16000)
+    def name(item):
+        if isinstance(item, Clip): return item_name(item)
+        return str(item) if isinstance(item, (str,os.PathLike)) else object()
+    return [name(item) for item in items]
+
+def item_name(clip)->str:
+    "The file of a clip; of a packed clip, its name in the pack"
+    if hasattr(clip, 'pack'): return f'{clip.pack.path}/{clip}'
+    return clip.name if clip.is_file else object()
+
+def grouped_by_recording(
+    sets:dict,  # name → (items, labels, groups if there are any)
+)->dict: # name → (items, labels, groups or None)
+    "Sets with recordings as groups where several items are of one recording; a warning if sets share recordings"
+    sets = {name:(*part, None)[:3] for name,part in sets.items()}
+    if any(groups is not None or is_ready(items) for items,_,groups in sets.values()): return sets
+    names = {name:recordings_of(items) for name,(items,*_) in sets.items()}
+    shared = shared_with_train(sets, names)
+    several = any(len(set(own))<len(own) for own in names.values())
+    if not shared and not several: return sets
+    return {name:(items,labels,np.array(list(map(str, names[name])))) for name,(items,labels,_) in sets.items()}
+
+def shared_with_train(sets, names)->bool:
+    "Is a recording both in a set and in an earlier one? Warn of it"
+    seen,lost,held_out = {},0,0
+    for name,own in names.items():
+        same_list = any(sets[name][0] is sets[other][0] for other in seen)
+        if seen and not same_list:
+            known = set().union(*seen.values())
+            lost += sum(o in known for o in own)
+            held_out += len(own)
+        seen[name] = set(own)
+    if lost:
+        warnings.warn(f'{lost} of {held_out} items to test on are of recordings that are also trained on: the score says little about '
+                      'other recordings. Split by recording: read_task(table) does')
+    return lost>0
+
+def is_ready(items)->bool:
+    "Are these embeddings already?"
+    return isinstance(items, np.ndarray) and items.ndim==2 and items.dtype.kind=='f'
+
+def warn_of_unknown(
+    trained,  # labels, or indicators (n, c)
+    tested,   # the same
+):
+    "Warn of test labels that no training clip has; ValueError if that is all of them"
+    if tested.ndim>1:
+        unknown = np.flatnonzero(tested.any(0) & ~trained.any(0))
+        lost = tested[:,unknown].any(1)
+    else:
+        lost = ~np.isin(tested, trained)
+        unknown = np.unique(tested[lost])
+    if not len(unknown): return
+    named = ', '.join(map(str, unknown[:5]))+(' …' if len(unknown)>5 else '')
+    if lost.all(): raise ValueError(f'no label of the {len(tested)} test clips ({named}) has a clip to train on: a probe cannot answer it')
+    warnings.warn(f'{lost.sum()} of {len(tested)} test clips have labels without a clip to train on ({named}): they count as wrong')
+
 def labelled(items, labels, groups=None):
     "(items, labels, groups or None) with labels and groups as arrays"
     if groups is not None: groups = np.asarray(groups)
@@ -338,11 +423,10 @@ def embed_sets(
     sets:dict,     # name → (items, labels, groups if there are any), or None
     **kwargs       # to `embed`
 )->list: # of (embeddings, labels, groups or None)
-    "Embed several sets, each list of items once, without the clips that could not be read"
+    "Embed several sets, each list of items once, without the clips that could not be read; places of one recording are a group"
+    sets = grouped_by_recording({name:part for name,part in sets.items() if part is not None})
     vectors,parts,usable = {},{},{}
-    for name,part in sets.items():
-        if part is None: continue
-        items,*rest = part
+    for name,(items,*rest) in sets.items():
         ready = isinstance(items, np.ndarray) and items.ndim==2
         if id(items) not in vectors: vectors[id(items)] = items if ready else embed(encoder, items, **kwargs)
         x = vectors[id(items)]
@@ -357,7 +441,7 @@ def with_groups(part, groups):
 # %% ../../nbs/use/evaluate.ipynb #f8858e56
 def linear_probe(
     encoder:AudioEncoder,   # frozen; None where the items are embeddings already
-    train:tuple,            # (items or embeddings (n, d), labels, groups if there are any)
+    train:tuple,            # (items or embeddings (n, d), labels, groups if there are any; default: recordings of which there are several places)
     test:tuple,             # the same, to report on
     valid:tuple=None,       # the same, to choose the regularisation on; default: 5-fold cross-validation on `train`
     alphas=(1e-6,1e-5,3e-5,1e-4,3e-4,1e-3), # to choose from, as shares of the squared norm of all training embeddings
@@ -367,6 +451,7 @@ def linear_probe(
     "Accuracy of a ridge classifier on the standardised embeddings of the frozen encoder; nothing is chosen on `test`"
     sets = dict(train=train, test=with_groups(test, groups), valid=valid)
     (x,y,train_groups),(x_test,y_test,test_groups),*rest = embed_sets(encoder, sets, **kwargs)
+    warn_of_unknown(y, y_test)
     ridge = Ridge(x, y, train_groups, first(rest), alphas)
     scores = ridge.scores(x_test)
     if ridge.multi: return TagResult(y_test, scores, test_groups, alpha=ridge.alpha)
@@ -387,6 +472,7 @@ def knn_probe(
     from sklearn.preprocessing import StandardScaler
     sets = dict(train=train, test=with_groups(test, groups))
     (x,y,_),(x_test,y_test,test_groups) = embed_sets(encoder, sets, **kwargs)
+    warn_of_unknown(y, y_test)
     neighbours = KNeighborsClassifier(min(k, len(x)), metric='cosine', weights='distance')
     answers = make_pipeline(StandardScaler(), neighbours).fit(x, y).predict(x_test)
     return ProbeResult(y_test, answers, test_groups, k=k)
@@ -486,18 +572,38 @@ def few_shot(
     return FewShot(pd.DataFrame(rows))
 
 # %% ../../nbs/use/evaluate.ipynb #1fe82385
+def split_of(
+    df,                      # a table with columns label, and group if there are any
+    recordings,              # of each row
+    split:str='recording',   # 'recording', or 'random': places of one recording on both sides
+)->np.ndarray: # 'train' or 'test' of each row
+    "A split in which every fourth group is tested on: the column group, or recordings, or where each row is one, clips of each label"
+    if split not in ('recording','random'): raise ValueError(f"split={split!r}: use 'recording' or 'random'")
+    several = len(set(recordings))<len(df)
+    if split=='random' or not ('group' in df or several): number = df.groupby('label').cumcount().to_numpy()
+    else: number = pd.factorize(df.group if 'group' in df else pd.Series(recordings))[0]
+    number = np.where(number<0, len(df)+np.arange(len(df)), number)         # a row without a group is a group of its own
+    n = len(np.unique(number))
+    if n<2: raise ValueError(f"all {len(df)} rows are of {recordings[0]}: a split by recording needs two; read_task(…, split='random') "
+                             'splits its places, and the score then says little about other recordings')
+    every = min(4, n)
+    return np.where(number%every==every-1, 'test', 'train')
+
+# %% ../../nbs/use/evaluate.ipynb #6b91e5f2
 def read_task(
-    csv,        # a table, or file of one: path (or file), label, split (train, valid, test) or fold, and group if there are any
+    csv,        # a table, or file of one: path (or file), label, split (train, valid, test) or fold, and group if there are any; start and end of places
     path=None,  # paths are relative to it; default: to the folder of the csv
-)->dict: # 'train', 'valid', 'test', or each fold: (files, labels, groups)
-    "A labelled task from a table"
+    split:str='recording', # without columns split and fold: 'recording' keeps places of a recording together, 'random' does not
+)->dict: # 'train', 'valid', 'test', or each fold: (files or places, labels, groups)
+    "A labelled task from a table; without a split, every fourth recording (or group, or clip of a label) is to test on"
     is_table = isinstance(csv, pd.DataFrame)
-    df = csv if is_table else pd.read_csv(csv)
+    df = (csv if is_table else pd.read_csv(csv)).reset_index(drop=True)
     root = Path(ifnone(path, '.' if is_table else Path(csv).parent))
-    file_col = 'path' if 'path' in df else 'file'
+    items = L(clips_of_table(df, next((c for c in ('path','file') if c in df), None), root))
+    if not {'split','fold'} & set(df): df['split'] = split_of(df, recordings_of(items), split)
     def part(rows):
         groups = rows.group.astype(str).to_numpy() if 'group' in rows else None
-        return [root/file for file in rows[file_col]],rows.label.astype(str).to_numpy(),groups
+        return list(items[rows.index.tolist()]),rows.label.astype(str).to_numpy(),groups
     return {name:part(rows) for name,rows in df.groupby('split' if 'split' in df else 'fold')}
 
 # %% ../../nbs/use/evaluate.ipynb #6b3900b3
@@ -514,7 +620,7 @@ def as_parts(name, task)->dict: # part → (items, labels, groups if there are a
     "Splits or folds of a task: a dict of them, (train, test), or what `read_task` takes"
     if isinstance(task, (str,Path,pd.DataFrame)): task = read_task(task)
     if not isinstance(task, dict): task = dict(zip(('train','test'), task))
-    return check_parts(name, task)
+    return grouped_by_recording(check_parts(name, task))
 
 def join_parts(
     parts:list,  # of (items, labels, groups or None)

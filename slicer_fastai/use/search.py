@@ -12,7 +12,7 @@ from ..core.untrusted import *
 from ..audio.clip import *
 from ..models.encoder import *
 from .embed import *
-from .embed import (is_place, mean_and_spread, printable_table, spreadsheet_safe, unit_length, window_starts,
+from .embed import (end_of, is_place, mean_and_spread, printable_table, spreadsheet_safe, unit_length, window_starts,
                                      with_surroundings)
 from fastai.basics import *
 from safetensors import SafetensorError
@@ -73,10 +73,6 @@ def has_labels(self:SoundIndex)->bool:
     "Is any file or place labelled?"
     return bool(self.places) or any(label is not None for label in self.labels)
 
-def end_of(clip)->float:
-    "Where a clip ends in its file, seconds; infinite where it goes to the end"
-    return clip.start+ifnone(clip.limit, math.inf)
-
 @patch
 def overlapping(self:SoundIndex, file, start, end)->tuple: # numbers of rows (n,), seconds (n,)
     "The vectors of a file, and how long each overlaps a place"
@@ -92,6 +88,11 @@ def rows_within(self:SoundIndex, file, start, end)->np.ndarray: # numbers of row
     length = np.nan_to_num(self.lengths[rows].astype(float), nan=math.inf)
     half = np.minimum(length, max(end-start, 0))/2
     return rows[shared>=half-1e-6]
+
+@patch
+def vectors_at(self:SoundIndex, rows)->np.ndarray: # (n, d)
+    "Some vectors"
+    return self.vectors[rows]
 
 @patch
 def label_of_row(self:SoundIndex)->np.ndarray: # (vectors,) of objects; None where unknown
@@ -363,7 +364,8 @@ def search_by_label(self:SoundIndex,
     if not own.any():
         known = ', '.join(sorted({str(o) for o in self.row_labels}))
         raise ValueError(f'no recording has label {label!r}; labels are {known}')
-    return self.nearest(self.vectors[own].mean(0), k, per_file, ~own if others else np.ones(len(self), bool))
+    typical = self.vectors_at(np.flatnonzero(own)).mean(0)
+    return self.nearest(typical, k, per_file, ~own if others else np.ones(len(self), bool))
 
 # %% ../../nbs/use/search.ipynb #13db45ed
 def encoder_key(encoder)->str: # eight digits
