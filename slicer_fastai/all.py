@@ -32,6 +32,7 @@ from .use.embed import *
 from .use.evaluate import *
 from .use.finetune import *
 from .use.search import *
+from .use.big import BigIndex
 from .field.annotations import Events, read_annotations
 from .field.events import EventResult, evaluate_events, find_events
 from .field.detect import Detector
