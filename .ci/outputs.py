@@ -1,4 +1,4 @@
-"Outputs of notebooks that should not be there: warnings in red, paths of a machine, progress bars that stand still. Exit 1 names them."
+"Outputs of notebooks that should not be there: warnings in red, paths of a machine, progress bars that stand still, <NA> in tables. Exit 1 names them."
 import json, re, sys
 from pathlib import Path
 
@@ -12,6 +12,7 @@ def faults(nb):
             if o.get('name')=='stderr': yield f'{nb}, cell {i}: {text[:100]!r} on stderr'
             elif o.get('output_type')=='error' or 'Warning:' in text: yield f'{nb}, cell {i}: an error or a warning'
             elif '<progress' in text or '█\r' in text: yield f'{nb}, cell {i}: a progress bar that stands still'
+            elif '<NA>' in text or '&lt;NA&gt;' in text: yield f'{nb}, cell {i}: <NA> in a table'
             elif m := paths.search(text): yield f'{nb}, cell {i}: a path of this machine, {m.group(0)}'
 
 if __name__=='__main__':

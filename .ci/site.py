@@ -1,5 +1,6 @@
 """The site: notebooks by nbdev's processors, pages by smalldocs, into _site/. `python .ci/site.py [DEST]`; exit 1 names faults."""
-import ast, re, shutil, sys
+import ast, json, re, shutil, sys
+from configparser import ConfigParser
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -11,32 +12,33 @@ from nbdev.processors import (FrontmatterProc, populate_language, strip_ansi, hi
 
 root = Path(__file__).parents[1]
 nbs = root/'nbs'
+sys.path.insert(0, str(root/'.ci'))
+import reference
 
-def public(src):
-    "Names that a cell defines or patches in, with the first line of their docstrings"
-    for o in ast.parse(src).body:
-        if not isinstance(o, (ast.FunctionDef, ast.ClassDef)) or o.name.startswith('_'): continue
-        patched = any(getattr(getattr(d, 'func', d), 'id', '')=='patch' for d in o.decorator_list)
-        owner = ast.unparse(o.args.args[0].annotation)+'.' if patched and o.args.args and o.args.args[0].annotation else ''
-        yield owner+o.name, (ast.get_docstring(o) or '').split('\n')[0]
+def repository():
+    "The address of the repository, e.g. https://github.com/OWNER/NAME: `repository` in settings.ini, or '' where it has none yet"
+    ini = ConfigParser(delimiters=['='])
+    ini.read(root/'settings.ini', encoding='utf-8')
+    return ini['DEFAULT'].get('repository', '').rstrip('/')
 
 def names(nb):
     "Public names that a notebook exports"
-    return [n for c in nb.cells if c.cell_type=='code' and re.match(r'#\|\s*export\b', c.source) for n,_ in public(c.source)]
+    return [n for c in nb.cells if reference.is_exported(c) for n,_ in reference.names(c.source)]
 
 def show_exports(cell):
-    "Cells that only set up leave the page; exported ones are shown, for the signature is the documentation"
+    "Cells that only set up leave the page; the source of the others is folded below what it defines"
     if cell.cell_type!='code': return
     d = cell.directives_
+    exported = 'export' in d or 'exporti' in d
     if 'default_exp' in d or 'nbdev_export()' in cell.source: del cell['source']
-    elif 'export' in d and all(isinstance(o, (ast.Import, ast.ImportFrom)) for o in ast.parse(cell.source).body): del cell['source']
+    elif exported and all(isinstance(o, (ast.Import, ast.ImportFrom)) for o in ast.parse(cell.source).body): del cell['source']
+    elif exported: cell.source = '#| code-fold: true\n#| code-summary: "Source"\n'+cell.source
 
 def head_exports(nb):
-    "A heading for each public name: an anchor, an entry in the search and in the table of contents"
+    "Before each exported cell, the reference of its public names: anchors, entries of the search and of the table of contents"
+    module = reference.module_of(nb)
     for i,c in reversed(list(enumerate(nb.cells))):
-        if c.cell_type!='code' or not re.match(r'#\|\s*export\b', c.source): continue
-        told = [f'### {n} {{#{n}}}\n\n*{d}*' for n,d in public(c.source)]
-        if told: nb.cells.insert(i, mk_cell('\n\n'.join(told), 'markdown'))
+        if reference.is_exported(c) and (text := reference.reference(c.source, module)): nb.cells.insert(i, mk_cell(text, 'markdown'))
 
 def link_names(text, where, here):
     "`KMix` → a link to where it is exported; links of README and of the repository → links of the site"
@@ -86,10 +88,41 @@ def build(
     from smalldocs.site import build as render
     dest,work = Path(dest),Path(dest).with_name(Path(dest).name+'_proc')
     for o in (dest,work): shutil.rmtree(o, ignore_errors=True)
-    process(work, pages or all_pages())
+    pages,repo = pages or all_pages(),repository()
+    process(work, pages)
+    if repo: (work/'_quarto.yml').write_text(re.sub(r'^website:$', f'website:\n  repo-url: {repo}', (work/'_quarto.yml').read_text(), flags=re.M))
     site = render(str(work), quiet=True)
-    shutil.move(work/'_site', dest); shutil.rmtree(work)
+    shutil.move(work/'_site', dest)
+    shutil.rmtree(work)
+    add_buttons(dest, pages, repo)
+    write_search(dest)
     return list(site.warnings)
+
+def buttons(page, repo):
+    "Links of a page that is a notebook: to download it, and where the repository has an address to run and to edit it"
+    name = Path(page).name
+    links = [f'<a href="{name}" download>Download this notebook</a>']
+    if repo:
+        where = repo.split('github.com/')[-1]
+        links += [f'<a href="https://colab.research.google.com/github/{where}/blob/main/nbs/{page}">Open in Colab</a>',
+                  f'<a href="https://mybinder.org/v2/gh/{where}/main?labpath=nbs/{page}">Open in Binder</a>',
+                  f'<a href="{repo}/edit/main/nbs/{page}">Edit this page</a>']
+    return f'<p class="notebook-links">{" · ".join(links)}</p>'
+
+def add_buttons(site, pages, repo):
+    "The notebooks themselves beside their pages, and links to them below the titles"
+    for page in pages:
+        fn = (site/page).with_suffix('.html')
+        text = fn.read_text('utf-8')
+        end = text.find('</header>', text.find('id="title-block-header"'))
+        if end<0: continue
+        end += len('</header>')
+        fn.write_text(text[:end]+buttons(page, repo)+text[end:], 'utf-8')
+        shutil.copy(nbs/page, site/page)
+
+def write_search(site):
+    "smalldocs asks Fuse, which matches one fuzzy phrase; ours finds pages that hold several words, titles first"
+    shutil.copy(root/'.ci/search.js', site/'site_libs/fuse/fuse.min.js')
 
 class Tags(HTMLParser):
     "A page's ids, what its tags refer to, and its pictures and players without source"

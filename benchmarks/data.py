@@ -15,6 +15,7 @@ from fastcore.script import call_parse
 from threadpoolctl import threadpool_limits
 from fastai.basics import *
 from slicer_fastai.all import *
+from slicer_fastai.train.callback import KeepMemory
 from benchmarks import *
 
 def make_clips(path, n, sr, ch, ext, secs=10):

@@ -1,11 +1,13 @@
 """How well are events found in recordings? Recordings built from labelled clips over real backgrounds, detectors on several encoders, and rounds of correcting.
 
-    python -m benchmarks.field --data PATH                     # rows go into field.csv, recordings into field_recordings/
-    python -m benchmarks.field --data PATH --rounds 5          # and what correcting is worth, proposed places against random ones, in field_rounds.csv
+    python -m benchmarks.field --data PATH                 # rows go into field.csv, recordings and vectors into field_recordings/
+    python -m benchmarks.field --data PATH --rounds 5      # what correcting is worth, proposed places against random ones: field_rounds.csv
 
-PATH holds pretrain.csv (column `files`: backgrounds) and tasks/TASK.csv (path, label, split, group: test clips are of groups that no training clip is of).
-Events lie at random times, 0 to 20 dB above the background, some over each other. Average precision by events (any overlap) on test recordings, 0…1, with a 95 %
-interval over recordings; `places`: annotated events of each class in the training recordings. Rows that are there are not made again.
+PATH holds pretrain.csv (column `files`: backgrounds) and tasks/TASK.csv (path, label, split, group: test clips are of groups that no other clip is of).
+Every recording has its own background: eight pieces of ambience or music, faded into each other. Events lie at random times, 0 to 20 dB above it, some over
+each other; they last from the first to the last moment within 40 dB of their loudest. Average precision by events (any overlap), 0…1, on the test
+recordings, with a 95 % interval over recordings; `places`: annotated events of each class. `draw`: which of the training recordings are annotated.
+Everything about the method was chosen on the validation recordings (--on valid). Rows that are there are not made again.
 """
 import warnings
 from fastcore.script import call_parse
@@ -17,66 +19,98 @@ from slicer_fastai.field.detect import *
 import soundfile as sf
 
 sr = 16000
+is_background = re.compile('ambien|_ambi_|music', re.I).search      # names of clips that hold no event of the kinds that are annotated
 
 def background(rng, files, seconds):
-    "Pieces of long recordings one after the other, faded into each other, at a root mean square of 0.01"
+    "Eight of `files`, one after the other and again, faded into each other, each at a root mean square of 0.01"
     n,fade = int(seconds*sr),sr//2
-    wave,at = np.zeros(n+sr, np.float32),0
-    while at<n:
-        x = read_window(rng.choice(files), 12., sr, pos=.5)
-        if len(x)<3*sr or np.sqrt(np.mean(x**2))<1e-4: continue
-        x = x*np.float32(.01/np.sqrt(np.mean(x**2)))
+    pieces = []
+    for file in rng.permutation(files):
+        x = read_window(file, 12., sr, pos=.5)
+        loud = np.sqrt(np.mean(x**2))
+        if len(x)<3*sr or loud<1e-4: continue
+        x = x*np.float32(.01/loud)
         x[:fade] *= np.linspace(0, 1, fade, dtype=np.float32)
         x[-fade:] *= np.linspace(1, 0, fade, dtype=np.float32)
-        part = wave[at:at+len(x)]
-        part += x[:len(part)]
-        at += len(x)-fade
-    return wave[:n]
+        pieces.append(x)
+        if len(pieces)==8: break
+    wave,at = np.zeros(n, np.float32),0
+    while at<n:
+        x = pieces[rng.integers(len(pieces))][:n-at]
+        wave[at:at+len(x)] += x
+        at += max(1, len(x)-fade)
+    return wave
+
+def audible(x):
+    "A sound from the first to the last 10 ms whose peak is within 40 dB of the loudest"
+    step = sr//100
+    peak = abs(np.pad(x, (0, -len(x)%step))).reshape(-1, step).max(1)
+    loud = np.flatnonzero(peak>.01*peak.max())
+    return x[loud[0]*step:(loud[-1]+1)*step]
 
 def recording(rng, clips, backgrounds, seconds, each):
     "A recording and its events: `each` clips of every class"
     wave,events = background(rng, backgrounds, seconds),[]
     for label,files in clips.items():
         for file in rng.choice(files, each):
-            x = read_window(file, 4., sr, pos=0.)
+            x = audible(read_window(file, 4., sr, pos=0.))
             at = int(rng.integers(0, len(wave)-len(x)))
-            wave[at:at+len(x)] += x*np.float32(.01/(np.sqrt(np.mean(x**2))+1e-6)*10**(rng.uniform(0, 20)/20))
+            gain = .01/(np.sqrt(np.mean(x**2))+1e-6)*10**(rng.uniform(0, 20)/20)
+            wave[at:at+len(x)] += x*np.float32(gain)
             events.append((at/sr, (at+len(x))/sr, label))
     return wave,sorted(events)
 
-def build(data, task, keep, seconds, each, n_train, n_test, seed=0):
-    "Training and test recordings with their events"
+def build(data, task, keep, seconds, each, counts, seed=0):
+    "Recordings of each split with their events: a table with a column split"
     done = keep/'events.csv'
     if not done.exists():
         keep.mkdir(parents=True, exist_ok=True)
         table = pd.read_csv(data/'tasks'/f'{task}.csv')
-        pool = [data/f for f in pd.read_csv(data/'pretrain.csv').files if 'music' in f or 'effects' in f]
+        pool = [data/f for f in pd.read_csv(data/'pretrain.csv').files if is_background(f)]
         rows = []
-        for split,n in dict(train=n_train, test=n_test).items():
+        for i_split,(split,n) in enumerate(counts.items()):
             own = table[table.split==split]
             clips = {l:[data/'tasks'/f if (data/'tasks'/f).exists() else data/f for f in g.path] for l,g in own.groupby('label')}
             for i in range(n):
-                rng = np.random.default_rng([seed, split=='test', i])
-                wave,events = recording(rng, clips, pool[split=='test'::2], seconds, each)
+                rng = np.random.default_rng([seed, i_split, i])
+                wave,events = recording(rng, clips, pool[i_split::len(counts)], seconds, each)
                 file = f'{split}_{i:02d}.flac'
                 sf.write(keep/file, wave/max(1, abs(wave).max()), sr)
                 rows += [(file,*o,split) for o in events]
         pd.DataFrame(rows, columns='file start end label split'.split()).to_csv(done, index=False)
-    return read_annotations(done, verbose=False)
+    events = read_annotations(done, verbose=False)
+    return events.assign(split=[Path(o).name.split('_')[0] for o in events.file])
 
 def encoders(names):
-    "What is compared, by name"
+    "What is compared, by name: slicer-small, untrained (or untrained1 … for another seed), logmel, or folders of save_pretrained"
     small = AudioEncoder.from_pretrained('slicer-small')
-    mel = AudioEncoder(small.arch, front=small.front, layers='logmel', pool='mean+std', **small.kwargs)
-    mel.norm.load_state_dict(small.norm.state_dict())
-    known = {'slicer-small':small, 'untrained':small.untrained(0), 'logmel':mel}
-    return {o:known[o] if o in known else AudioEncoder.from_pretrained(o) for o in names}
+    def make(name):
+        if name=='slicer-small': return small
+        if name.startswith('untrained'): return small.untrained(int(name.removeprefix('untrained') or 0))
+        if name!='logmel': return AudioEncoder.from_pretrained(name)
+        mel = AudioEncoder(small.arch, front=small.front, layers='logmel', pool='mean+std', **small.kwargs)
+        mel.norm.load_state_dict(small.norm.state_dict())
+        return mel.eval()
+    return {o:make(o) for o in names}
 
-def judge(detector, scores, test, files):
-    "Average precision of events, with its interval, and by seconds"
-    table = evaluate_events(detector.detect(scores, threshold=.02), test, recordings=files).table
-    return dict(ap=table.average_precision['mean'], lo=table.low['mean'], hi=table.high['mean'], by_seconds=table.by_seconds['mean'],
-                **{f'ap|{l}':v for l,v in table.average_precision.items() if l!='mean'})
+def indexed(encoder, files, folder, hop):
+    "An index of the recordings, kept in a folder"
+    if (folder/'index.json').exists(): return SoundIndex.load(folder, encoder)
+    index = encoder.index(files, hop=hop)
+    index.save(folder)
+    return index
+
+def judge(detector, index, annotated, collar):
+    "Average precision of events: its mean over the classes, and its bootstrap over recordings (draws,)"
+    result = evaluate_events(detector.detect(index, threshold=.02), annotated, collar, sorted(annotated.file.unique()))
+    drawn = [[result.average_precision(l, w) for w in result.draws[:200]] for l in result.labels]
+    own = {l:result.average_precision(l) for l in result.labels}
+    low,high = np.nanquantile(np.nanmean(drawn, 0), [.025,.975])
+    loose = evaluate_events(result.found, annotated, 1., result.recordings)
+    within_a_second = np.mean([loose.average_precision(l) for l in result.labels])
+    by_seconds = np.mean([result.by_seconds(l) for l in result.labels])
+    row = dict(ap=np.mean([*own.values()]), low=low, high=high, ap_1s=within_a_second, by_seconds=by_seconds)
+    return {**row, **{f'ap|{l}':v for l,v in own.items()}},np.nanmean(drawn, 0)
 
 def truth(places, annotated):
     "What somebody who listens would say of places: the class of the event that fills most of it, or none"
@@ -84,55 +118,83 @@ def truth(places, annotated):
     for o in places.itertuples():
         own = annotated[annotated.file==o.file]
         shared = overlap(o.start, o.end, own.start.to_numpy(), own.end.to_numpy())
-        enough = len(own) and shared.max()>=.3*min(o.end-o.start, (own.end-own.start).to_numpy()[shared.argmax()])
-        labels.append(own.label.iloc[int(shared.argmax())] if enough else '')
+        best = own.iloc[int(shared.argmax())]
+        labels.append(best.label if shared.max()>=.5*min(o.end-o.start, best.end-best.start) else '')
     return places.assign(label=labels, checked=True)
 
-def correct(encoder, start, pool, test, files, how, k, rounds, write):
+class Rows:
+    "A table that is written row by row"
+    def __init__(self, fn): self.fn,self.rows = Path(fn),pd.read_csv(fn).to_dict('records') if Path(fn).exists() else []
+    def has(self, **key): return any(all(o[k]==v for k,v in key.items()) for o in self.rows)
+    def add(self, **row):
+        self.rows.append(row)
+        pd.DataFrame(self.rows).round(4).to_csv(self.fn, index=False)
+        print({k:round(v, 3) if isinstance(v, float) else v for k,v in row.items() if '|' not in k}, flush=True)
+
+def correct(encoder, start, pool, indices, test, collar, how, k, rounds, draw, rows):
     "Rounds of proposing, listening and training again"
+    key = dict(draw=draw, how=how, places=k)
+    if rows.has(**key, round=rounds): return
     detector = encoder.detector(start)
-    pool_files = list(pool.file.unique())
     for i in range(rounds+1):
-        write(how=how, round=i, places=i*k, **judge(detector, detector.scores(files, progress=False), test, files))
+        if not rows.has(**key, round=i): rows.add(**key, round=i, **judge(detector, indices['test'], test, collar)[0])
         if i==rounds: break
-        proposed = detector.propose(detector.scores(pool_files, progress=False), k, how, seed=i)
-        detector = detector.learn_from(truth(proposed, pool))
+        detector = detector.learn_from(truth(detector.propose(indices['pool'], k, how, seed=100*draw+i), pool))
+
+def without(index, files):
+    "A copy of an index without some recordings"
+    res = copy(index)
+    res.__dict__.pop('standardised', None)
+    return res.remove(list(files))
 
 @call_parse
 def main(
     data:Path=None,            # folder with pretrain.csv and tasks/
     task:str='sound_event',    # whose clips are the events
     names:str='slicer-small untrained logmel', # encoders: these, or folders of save_pretrained
-    keep:Path=Path('field_recordings'), # recordings that are built
+    keep:Path=Path('field_recordings'), # recordings that are built, and their vectors
     out:Path=Path('field.csv'),# a row each
     seconds:float=300.,        # of a recording
-    each:int=4,                # events of each class in a recording
-    n_train:int=13,            # training recordings
-    n_test:int=6,              # test recordings
-    sizes:str='3 13',          # training recordings that are annotated
+    each:int=5,                # events of each class in a recording
+    n_train:int=20,            # training recordings
+    n_valid:int=6,             # validation recordings
+    n_test:int=12,             # test recordings
+    on:str='test',             # recordings that are judged: test, or valid
+    sizes:str='2 10',          # training recordings that are annotated
+    draws:int=2,               # choices of these, without overlap while there are enough
+    hop:float=.2375,           # seconds from window to window
+    collar:float=.5,           # seconds that starts may differ by
     rounds:int=0,              # of correcting, from the first size on
-    k:int=40,                  # places a round; random ones are twice as many
+    k:int=40,                  # places a round; random ones also twice as many
 ):
     "Build, detect, judge"
     warnings.filterwarnings('ignore')
-    annotated = build(Path(data), task, Path(keep), seconds, each, n_train, n_test)
-    train,test = annotated[annotated.split=='train'],annotated[annotated.split=='test']
-    train_files,files = list(train.file.unique()),list(test.file.unique())
-    rows = pd.read_csv(out).to_dict('records') if Path(out).exists() else []
+    data,keep,out = Path(data),Path(keep),Path(out)
+    annotated = build(data, task, keep, seconds, each, dict(train=n_train, valid=n_valid, test=n_test))
+    train,test = annotated[annotated.split=='train'],annotated[annotated.split==on]
+    train_files,files = sorted(train.file.unique()),sorted(test.file.unique())
+    def annotated_in(size, draw): return train[train.file.isin([train_files[(size*draw+i)%n_train] for i in range(size)])]
+    rows,drawn = Rows(out),{}
     for name,encoder in encoders(names.split()).items():
+        index = indexed(encoder, files, keep/'vectors'/f'{Path(name).name}-{on}-{hop:g}', hop)
         for size in map(int, sizes.split()):
-            if any((o['encoder'],o['recordings'])==(name,size) for o in rows): continue
-            own = train[train.file.isin(train_files[:size])]
-            detector = encoder.detector(own)
-            rows.append(dict(encoder=name, recordings=size, places=size*each, **judge(detector, detector.scores(files, progress=False), test, files)))
-            pd.DataFrame(rows).round(4).to_csv(out, index=False)
-            print({k:v for k,v in rows[-1].items() if '|' not in k}, flush=True)
+            for draw in range(draws):
+                key = dict(encoder=Path(name).name, judged=on, places=size*each, draw=draw)
+                if rows.has(**key): continue
+                row,drawn[name,size,draw] = judge(encoder.detector(annotated_in(size, draw)), index, test, collar)
+                reference = drawn.get(('untrained',size,draw))
+                if reference is not None and name!='untrained':
+                    low,high = np.quantile(drawn[name,size,draw]-reference, [.025,.975])
+                    row |= dict(ahead_low=low, ahead_high=high)
+                rows.add(**key, **row)
     if not rounds: return
-    size,log = int(sizes.split()[0]),[]
-    def write(**row):
-        log.append(row)
-        pd.DataFrame(log).round(4).to_csv(out.with_name(out.stem+'_rounds.csv'), index=False)
-        print({k:v for k,v in row.items() if '|' not in k}, flush=True)
-    start,pool = train[train.file.isin(train_files[:size])],train[train.file.isin(train_files[size:])]
-    encoder = next(iter(encoders(names.split()).values()))
-    for how,n in (('uncertain',k),('top',k),('random',2*k)): correct(encoder, start, pool, test, files, how, n, rounds, write)
+    name,encoder = next(iter(encoders(names.split()[:1]).items()))
+    size,log = int(sizes.split()[0]),Rows(out.with_name(out.stem+'_rounds.csv'))
+    folder = keep/'vectors'/f'{Path(name).name}-'
+    for draw in range(draws):
+        start = annotated_in(size, draw)
+        pool = train[~train.file.isin(start.file)]
+        everything = indexed(encoder, train_files, Path(f'{folder}train-{hop:g}'), hop)
+        indices = dict(test=indexed(encoder, files, Path(f'{folder}{on}-{hop:g}'), hop), pool=without(everything, start.file.unique()))
+        for how,n in (('uncertain',k),('random',2*k),('diverse',k),('top',k),('random',k)):
+            correct(encoder, start, pool, indices, test, collar, how, n, rounds, draw, log)

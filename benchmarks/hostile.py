@@ -137,7 +137,7 @@ class Pack(Kind):
         else:
             a = arrays[k].copy()
             change = rng.choice(['value','shape','type','gone'])
-            if change=='value': a[rng.randrange(len(a))] = rng.choice([0, 2**31-1, 1])
+            if change=='value': a[rng.randrange(len(a))] = min(rng.choice([0, 2**31-1, 1]), np.iinfo(a.dtype).max if a.dtype.kind in 'iu' else 1e308)
             elif change=='shape': a = a[:rng.randrange(len(a))]
             elif change=='type': a = a.astype('<f8')
             arrays[k] = a
@@ -151,8 +151,13 @@ class Pack(Kind):
 class Shards(Kind):
     def make(self, d): shard_folder(sounds, d, files=some_files(), labels=parent_label, clips=6)
     def mutate(self, d, rng):
-        if rng.random()<.6: return mutate_json_file(d/'shards.json', rng)
-        return mutate_bytes(rng.choice(sorted(d.glob('*.tar'))), rng)
+        if rng.random()<.4: return mutate_bytes(rng.choice(sorted(d.glob('*.tar'))), rng)
+        index = d/'shards.json'
+        if rng.random()<.2: return mutate_json_file(index, rng)
+        content = json.loads(index.read_text())                  # without its checksum, so that the damage reaches the reader
+        del content['checksum']
+        index.write_text(json.dumps(content))
+        return mutate_json_file(index, rng)+', unsigned'
     def use(self, d):
         old = os.getcwd()
         os.chdir(d)                                              # by its bare name
@@ -220,11 +225,32 @@ class Table(Kind):
         return 'cells of labels.csv'
     def use(self, d): return SlicerDataLoaders.from_csv(d, bs=4, num_workers=0, device='cpu', label_col=1, valid_pct=.3).train.one_batch()[0]
 
+def by_av(fn, codec, form=None):
+    "Encode the noise by PyAV"
+    import av
+    with av.open(str(fn), 'w', format=form) as c:
+        s = c.add_stream(codec, rate=16000, layout='mono')
+        s.bit_rate = 64_000
+        frame = av.AudioFrame.from_ndarray((noise*32767).astype(np.int16)[None], format='s16', layout='mono')
+        frame.sample_rate = 16000
+        resampler = av.AudioResampler(format=s.format, layout='mono', rate=16000, frame_size=s.frame_size or 1024)
+        for o in (*resampler.resample(frame), *resampler.resample(None)): c.mux(s.encode(o))
+        c.mux(s.encode(None))
+
 class Audio(Kind):
     endings = 'wav flac ogg mp3 aiff au'.split()
+    coded = [('m4a','aac',None), ('aac','aac','adts'), ('wma','wmav2','asf'), ('webm','libopus',None)]
     def make(self, d):
         import soundfile as sf
+        from slicer_fastai.audio.formats import mp3_sizes
         for i,e in enumerate(self.endings): sf.write(d/f'a{i}.{e}', noise, 16000)
+        for i,(e,codec,form) in enumerate(self.coded): by_av(d/f'b{i}.{e}', codec, form)
+        mp3,ogg,flac = [(d/f'a{i}.{e}').read_bytes() for i,e in ((3,'mp3'), (2,'ogg'), (1,'flac'))]
+        (d/'joined.mp3').write_bytes(mp3+mp3)
+        (d/'untagged.mp3').write_bytes(2*mp3[mp3_sizes[int.from_bytes(mp3[1:3], 'big')]:])
+        (d/'chained.ogg').write_bytes(ogg+ogg)
+        (d/'streamed.flac').write_bytes(flac[:21]+bytes([flac[21]&0xf0])+bytes(4)+flac[26:])
+        sf.write(d/'gsm.wav', noise, 8000, subtype='GSM610')
     def mutate(self, d, rng):
         fn = rng.choice(self.files(d))
         for o in self.files(d):

@@ -13,6 +13,7 @@ from fastcore.script import call_parse, store_true, CliError
 from fastai.basics import *
 from fastai.callback.all import *
 from slicer_fastai.all import *
+from slicer_fastai.models.encoder import shipped
 from slicer_fastai.audio.random_synth import *
 from slicer_fastai.data.random import *
 from slicer_fastai.use.embed import frame_stats, RunningPool

@@ -13,6 +13,7 @@ from fastcore.script import call_parse
 from fastai.basics import *
 from fastai.callback.all import *
 from slicer_fastai.all import *
+from slicer_fastai.train.probes import untouched
 from slicer_fastai.audio.synth import synth_sounds
 from slicer_fastai.train.learner import before_collapse
 from .ablate import tasks

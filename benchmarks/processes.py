@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from fastcore.script import call_parse
 from fastai.basics import *
 from slicer_fastai.all import *
+from slicer_fastai.core.processes import join_processes
 from slicer_fastai.audio.synth import synth_sounds
 
 class NoNorm(nn.Sequential):

@@ -13,6 +13,7 @@ import soundfile as sf
 from fastcore.script import call_parse
 from fastai.basics import *
 from slicer_fastai.all import *
+from slicer_fastai.data.shards import shard_folder
 from benchmarks import *
 
 def make_tree(tmp):

@@ -5,6 +5,22 @@ matplotlib.use('agg')
 from fastai.callback.all import *
 from fastai.basics import *
 from slicer_fastai.all import *
+from slicer_fastai.core.files import *
+from slicer_fastai.core.processes import *
+from slicer_fastai.augment.mix import *
+from slicer_fastai.models.encoder import *
+from slicer_fastai.data.block import *
+from slicer_fastai.data.read import *
+from slicer_fastai.data.shards import *
+from slicer_fastai.use.embed import *
+from slicer_fastai.use.evaluate import *
+from slicer_fastai.use.tasks import *
+from slicer_fastai.train.callback import *
+from slicer_fastai.train.learner import *
+from slicer_fastai.train.probes import *
+from slicer_fastai.train.resume import *
+from slicer_fastai.train.health import *
+from slicer_fastai.interpret.views import *
 from slicer_fastai.audio.synth import synth_sounds
 import hypothesis
 for o in [o for o in globals() if o.startswith('test')]: del globals()[o]     # fastcore's helpers are no tests

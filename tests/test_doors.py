@@ -16,6 +16,12 @@ def test_star_import_shadows_nothing_of_fastais():
     exec('from fastai.basics import *\nfrom fastai.data.all import *\nfrom fastai.callback.all import *', theirs)
     assert not [k for k,v in theirs.items() if k[0]!='_' and getattr(mine, k, None) is not v]
 
+def test_star_import_brings_few_names_of_ours():
+    "What users meet with `import *`: at most 150; helpers are imported from their modules"
+    import slicer_fastai.all as everything
+    ours = [n for n,o in vars(everything).items() if not n.startswith('_') and str(getattr(o, '__module__', '')).startswith('slicer_fastai')]
+    assert len(ours)<=150, len(ours)
+
 def test_star_import_is_quiet_and_light():
     "No warning, and what is rarely needed not imported: beyond what fastai and timm bring along"
     out,err = run('''

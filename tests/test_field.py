@@ -124,12 +124,138 @@ def test_scores_go_on_where_they_stopped(detector, scene, tmp_path, monkeypatch)
     files = list(scene[1].file.unique())
     whole = detector.scores(files, progress=False)
     detector.scores(files, folder=tmp_path, part=(0,2), progress=False)
-    read = []
+    heard = []
     real = D.embed
-    monkeypatch.setattr(D, 'embed', lambda encoder, items, **kw: read.extend(items) or real(encoder, items, **kw))
+    monkeypatch.setattr(D, 'embed', lambda encoder, items, **kw: heard.append(len(items)) or real(encoder, items, **kw))
     again = detector.scores(files, folder=tmp_path, progress=False)
-    assert read==files[1::2] and again.file.tolist()==whole.file.tolist()
+    assert heard==[(whole.file==o).sum() for o in files[1::2]] and again.file.tolist()==whole.file.tolist()
     close(again[detector.labels].to_numpy(), whole[detector.labels].to_numpy(), 1e-5)
+
+def test_parts_are_the_whole(detector, scene):
+    files = list(scene[1].file.unique())
+    whole = detector.scores(files, progress=False)
+    parts = pd.concat([detector.scores(files, part=(i,3), progress=False) for i in range(3)])
+    assert parts.sort_values(['file','start'], ignore_index=True).equals(whole.sort_values(['file','start'], ignore_index=True))
+    assert len(detector.scores(files[:1], part=(1,2)))==0, 'more processes than recordings: one has nothing to do'
+
+def test_a_long_recording_is_heard_in_stretches(detector, scene, tmp_path, monkeypatch):
+    "Five minutes are in memory, not the file; the windows are those of the whole"
+    import slicer_fastai.field.detect as D
+    wave = np.concatenate([read_window(o, None) for o in scene[1].file.unique()])
+    sf.write(tmp_path/'long.wav', wave, 16000)
+    whole = detector.scores(tmp_path/'long.wav')
+    heard = []
+    real = D.embed
+    monkeypatch.setattr(D, 'embed', lambda encoder, items, **kw: heard.append(len(items)) or real(encoder, items, **kw))
+    monkeypatch.setattr(D, 'stretch_seconds', 30.)
+    parts = detector.scores(tmp_path/'long.wav')
+    assert parts.start.tolist()==whole.start.tolist() and len(heard)==4 and max(heard)<=len(whole)//4+1
+    assert np.corrcoef(parts.bell, whole.bell)[0,1]>.9
+
+def test_an_index_is_scored_as_its_files(detector, scene):
+    files = list(scene[1].file.unique())
+    direct = detector.scores(files, hop=.5, progress=False)
+    index = detector.encoder.index(files, hop=.5)
+    table = detector.scores(index)
+    assert table.file.tolist()==direct.file.tolist()
+    close(table[['start',*detector.labels]].to_numpy(float), direct[['start',*detector.labels]].to_numpy(float), 1e-3)
+    assert len(detector.detect(index))
+    with pytest.raises(ValueError, match='another encoder'): detector.scores(detector.encoder.untrained().index(files[:1]))
+    with pytest.raises(ValueError, match='a vector a clip'): detector.scores(detector.encoder.index(files[:1], level='clip'))
+
+def test_each_stretch_is_its_own_reference():
+    "What all windows of a recording share, loud or soft, takes no part; a recording of seconds leans on the others"
+    rng = np.random.default_rng(0)
+    x,usual = rng.normal(size=(600,5)),(np.zeros(5),np.ones(5))
+    starts = np.arange(600)*.5
+    mean,spread = reference(x*3+100, starts, .95, usual)
+    assert abs(mean-100*300/330).max()<2 and (spread>2.5).all()
+    mean,spread = reference(x[:1]*3+100, starts[:1], .95, usual)
+    assert abs(mean).max()<5 and (spread>.9).all() and (spread<1.1).all()
+
+def test_windows_that_hold_a_bit_of_an_event_are_left_out(recordings):
+    events = Events(dict(file=[str(recordings/'one.wav')], start=[5.], end=[6.], label=['owl']))
+    table = labelled_windows(events, 1.)
+    shared = np.minimum(6., table.start+1)-np.maximum(5., table.start)
+    assert (table.owl==(shared>=.5)).all() and (table.partly==((shared>0)&(shared<.5))).all()
+    assert table.even.sum()>=20 and {True,False}==set(table.partly)
+
+@pytest.mark.parametrize('how', ['uncertain','diverse','top','random'])
+def test_proposals(detector, scene, how):
+    files = list(scene[1].file.unique())
+    index = detector.encoder.index(files, hop=.5)
+    places = detector.propose(index, 6, how)
+    assert len(places)==6 and (places.end-places.start).round(4).eq(.95).all() and set(places.label)<=set(detector.labels)
+    for _,part in places.groupby('file'): assert (np.diff(np.sort(part.start))>=2*.95-1e-6).all()
+    scores = detector.scores(index)
+    best = scores[detector.labels].max(axis=1)
+    if how=='top': assert places.score.max()==best.max() and places.score.is_monotonic_decreasing
+    if how=='uncertain': assert abs(places.score.iloc[0]-.5)==abs(best-.5).min()
+    again = detector.propose(scores, 6, how)
+    assert again.file.tolist()==places.file.tolist()
+    close(again.start.to_numpy(), places.start.to_numpy(), 1e-6)
+
+def test_diverse_places_are_not_alike():
+    "Nine nearly equal places and two others: all three kinds are proposed"
+    z = np.concatenate([np.tile([1.,0,0], (9,1)), [[0,1.,0]], [[0,0,1.]]])+np.random.default_rng(0).normal(size=(11,3))*.01
+    assert set(far_apart(z, 3))=={0,9,10}
+    assert len(far_apart(z[:2], 5))==2
+
+def test_thresholds_are_kept_with_what_they_cost(detector, scene, tmp_path):
+    files = scene[1].file.unique()
+    annotated = scene[1][scene[1].file==files[3]]
+    own = Detector.load(detector.save(tmp_path/'d'))
+    table = own.calibrate([files[3]], annotated, precision=.5)
+    assert {o:own.thresholds[o] for o in table.index}==table.threshold.to_dict()
+    found = own.detect([files[3]])
+    result = evaluate_events(found, annotated, recordings=[files[3]])
+    for label in own.labels:
+        mine = (found.label==label).to_numpy()
+        close(result.right[mine].mean(), table.precision[label], 1e-9)
+        close(result.right[mine].sum()/(annotated.label==label).sum(), table.recall[label], 1e-9)
+    again = Detector.load(own.save(tmp_path/'e'))
+    assert again.thresholds==own.thresholds and again.how['calibrated'].keys()==own.how['calibrated'].keys()
+
+def test_hysteresis_and_neighbours(detector):
+    "An event lasts while the score stays above half of its peak, also below the threshold; neighbours are merged on demand"
+    values = [0,.3,.5,.9,.5,.3,0,.6,0,0,0,0]
+    scores = pd.DataFrame(dict(file='a.wav', start=np.arange(12.), seconds=1., owl=values))
+    one,two = find_events(scores, .55).itertuples()
+    assert (one.start,one.end,one.score)==(2.,5.,.9) and (two.start,two.end)==(7.,8.)
+    merged = detector.detect(scores, .55, max_gap=2.)
+    assert merged[['start','end','score']].to_numpy().tolist()==[[2.,8.,.9]]
+    assert detector.detect(scores, .55, min_seconds=2.).start.tolist()==[2.]
+
+def test_average_precision_of_sed_scores_eval():
+    "The same curve as the field's own library on the same collar"
+    import sys, types
+    sys.modules.setdefault('pkg_resources', types.ModuleType('pkg_resources'))     # dcase_util imports it and uses nothing of it
+    collar_based = pytest.importorskip('sed_scores_eval.collar_based')
+    import sed_scores_eval.base_modules.statistics as theirs
+    from sed_scores_eval.base_modules.scores import create_score_dataframe
+    curves = theirs.onset_offset_curves
+    theirs.onset_offset_curves = lambda *args: curves(*[np.array(o) if isinstance(o, np.ndarray) else o for o in args]) # pandas 3 hands on read-only arrays
+    rng = np.random.default_rng(0)
+    annotated,found,scores,truth = [],[],{},{}
+    for name in ('a','b','c'):
+        slots = np.arange(30)*10.+1
+        own = sorted((at,at+rng.uniform(.3, 3),'owl') for at in rng.choice(slots, 12, replace=False))
+        starts = rng.choice(slots, 15, replace=False)+rng.choice([0,.3,.7,-.2], 15)
+        heard = sorted((at,at+rng.uniform(.3, 3),rng.choice([.9,.8,.55,.3,.2])) for at in starts)
+        times = [0., *[o for a,b,_ in heard for o in (a,b)], 400.]
+        values = [0., *[o for *_,s in heard for o in (s,0.)]]
+        scores[name],truth[name] = create_score_dataframe(np.array(values)[:,None], np.array(times), ['owl']),own
+        annotated += [(name,*o) for o in own]
+        found += [(name,a,b,'owl',s) for a,b,s in heard]
+    try: precision,recall,threshold = collar_based.precision_recall_curve(scores, truth, onset_collar=.5, offset_collar=1e6, offset_collar_rate=0.)['owl'][:3]
+    finally: theirs.onset_offset_curves = curves
+    found = Events(pd.DataFrame(found, columns='file start end label score'.split()))
+    annotated = Events(pd.DataFrame(annotated, columns='file start end label'.split()))
+    result = evaluate_events(found, annotated, .5)
+    real = (threshold>0) & np.isfinite(threshold)
+    close(result.curve('owl')[['threshold','precision','recall']].to_numpy(), np.column_stack([threshold, precision, recall])[real], 1e-9)
+    gained = np.diff(recall[real], prepend=0)
+    close(result.average_precision('owl'), (gained*precision[real]).sum(), 1e-9)
 
 def test_unreadable_recording(detector, scene, tmp_path):
     (tmp_path/'bad.wav').write_text('no sound')
@@ -137,7 +263,7 @@ def test_unreadable_recording(detector, scene, tmp_path):
     assert t.file.nunique()==1
     with pytest.raises(AudioReadError, match='bad.wav'): detector.scores([tmp_path/'bad.wav'], errors='raise')
 
-@pytest.mark.parametrize('change', [dict(labels=['a']), dict(weights='x'), dict(bias=None), dict(thresholds={}), dict(thresholds=[1])])
+@pytest.mark.parametrize('change', [dict(labels=['a']), dict(weights='x'), dict(bias=None), dict(usual=[[1.]]), dict(thresholds={}), dict(thresholds=[1])])
 def test_damaged_detector_is_named(detector, tmp_path, change):
     fn = detector.save(tmp_path/'d')/'detector.json'
     fn.write_text(json.dumps({**json.loads(fn.read_text()), **change}))
@@ -150,3 +276,18 @@ def test_checked_places_are_learned(detector, scene):
     better = detector.learn_from(new)
     assert len(better.training)>len(detector.training) and better.labels==detector.labels
     assert len(better.training.file.unique())==4
+
+def test_features_that_never_moved_do_not_decide():
+    "A feature that is constant in all training recordings and alive elsewhere (of a dead unit) used to blow every score up to 0 or 1"
+    from slicer_fastai.field.detect import sigmoid
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(400,20))
+    z[:,7] = rng.normal(size=400)*1e-6
+    owl = z[:,0]>1
+    table = pd.DataFrame(dict(file=np.repeat(['a','b'], 200), start=np.arange(400.), stretch=0, even=True, partly=False, owl=owl))
+    detector = fit_windows(AudioEncoder.from_pretrained('slicer-small'), table, z, (np.zeros(20),np.ones(20)))
+    new = rng.normal(size=(400,20))
+    scores = sigmoid(new@detector.weights+detector.bias)[:,0]
+    right = new[:,0]>1
+    from sklearn.metrics import roc_auc_score
+    assert roc_auc_score(right, scores)>.95, scores.round(2)[:20]

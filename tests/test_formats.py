@@ -1,7 +1,8 @@
 "Files that people have: the length and the samples are those of the sound, or the error names the file"
 from conftest import *
 from slicer_fastai.audio.formats import RawFile,AvSound,find_mp3,flac_length,look_into,open_audio
-from slicer_fastai.audio.clip import decode
+from slicer_fastai.audio.clip import decode,pad_to
+from slicer_fastai.audio.spectrogram import mel_edges
 import builtins, importlib.util, io, struct, soundfile as sf
 
 SR = 44100
@@ -295,3 +296,93 @@ def test_names_reach_no_terminal_as_they_are(tmp_path):
     with pytest.raises(AudioReadError) as e: read_window(fn)
     assert r'owl\x1b[2J\x07\u202e.wav' in str(e.value) and not set(str(e.value))&set('\x1b\x07\u202e')
     assert '\x1b' not in verify_audio(tmp_path).to_string()
+
+# --- the one damaged file in the wrong place ---
+
+@pytest.mark.parametrize('damage', ['nan','torn'])
+@pytest.mark.parametrize('labels', [False,True])
+def test_damage_in_the_middle_of_the_first_training_file(folder, damage, labels):
+    d = folder(12, 3.)
+    kw = dict(bs=4, num_workers=0, device='cpu', valid_pct=.2, **({'label_func':lambda f: f.stem[0]} if labels else {}))
+    first_file = SlicerDataLoaders.from_folder(d, **kw).train.items[0]
+    if isinstance(first_file, tuple): first_file = first_file[0]
+    first_file = Path(getattr(first_file, 'item', first_file))
+    x,sr = sf.read(first_file, dtype='float32')
+    if damage=='nan':
+        x[len(x)//3:2*len(x)//3] = np.nan
+        sf.write(first_file, x, sr, subtype='FLOAT')
+    else:
+        b = bytearray(encoded(x, sr, format='FLAC'))
+        b[len(b)//3:2*len(b)//3] = bytes(2*len(b)//3-len(b)//3)
+        first_file.write_bytes(b)
+    dls = SlicerDataLoaders.from_folder(d, **kw)
+    assert dls.one_batch()[0].shape[0]==4
+
+def test_when_nothing_can_be_read_the_reason_is_named(tmp_path):
+    names = [f'C:\\sounds\\{i}.wav' for i in range(22)]
+    with pytest.raises(ValueError, match='none of 18 files could be read, 18 for this reason: no such file .*Windows'):
+        SlicerDataLoaders.from_lists(tmp_path, names, bs=4, num_workers=0, device='cpu', valid_pct=.2)
+
+def test_verify_looks_at_a_place_only(tmp_path):
+    x = np.concatenate([tone(1., sr=16000), np.full(16000, np.nan, np.float32)])
+    sf.write(tmp_path/'a.wav', x, 16000, subtype='FLOAT')
+    places = [Clip(tmp_path/'a.wav', start=s, seconds=1.) for s in (0.,1.)]
+    assert len(verify_audio(places, whole=True))==1
+
+# --- bands ---
+
+def test_times_stay_where_the_rate_changes():
+    for sr,n_fft,hop in ((16000,1024,160), (8000,512,80), (32000,2048,320), (384000,24576,3840)):
+        m = LogMel(sr, f_max=3900.)
+        assert (m.n_fft,m.hop_length)==(n_fft,hop)
+    m = LogMel(44100, f_max=None)
+    assert (m.hop_length,m.f_max)==(441,22050.) and abs(m.n_fft/44100-.064)<.002 and m.n_fft%2==0
+    assert FrontEnd(44100, f_max=None).n_frames==FrontEnd().n_frames==96
+
+def test_a_bat_is_heard():
+    "A tone at 45 kHz stands in the band that has it, and its neighbours"
+    front = FrontEnd(384000, duration=.5, f_max=None)
+    x = torch.from_numpy(tone(.5, 45000, .4, 384000))
+    bands = front(x[None,None]).as_subclass(Tensor).mean((0,1,3))
+    edges = mel_edges(64, 60., 192000.)
+    best = int(bands.argmax())
+    assert edges[best]<45000<edges[best+2] and bands[best]-bands.median()>10
+    assert FrontEnd.from_cfg(front.cfg)==front
+
+def test_what_a_band_leaves_out_is_told(recwarn):
+    LogMel(); LogMel(22050); LogMel(32000); LogMel(8000, f_max=4000)
+    assert not [w for w in recwarn if 'f_max' in str(w.message) or 'mel bands' in str(w.message)]
+    with pytest.warns(UserWarning, match='f_max=7800 Hz leaves out 96 % .*384000 Hz.*f_max=None'): LogMel(384000)
+    with pytest.warns(UserWarning, match='30 of 64 mel bands are empty.*n_fft=1024'): LogMel(384000, n_fft=1024)
+
+def test_a_front_end_has_a_channel(tmp_path):
+    left,right = tone(2., 440, .05, 16000),tone(2., 1000, .4, 16000)
+    fn = stereo(tmp_path, left, right)
+    front = FrontEnd(channel='loudest')
+    assert np.abs(front.read(fn)[0].numpy()-right[8400:23600]).max()<1e-6
+    assert FrontEnd.from_cfg(front.cfg)==front and front!=FrontEnd() and 'channel' not in FrontEnd().cfg
+    enc = AudioEncoder('audiontt', front=FrontEnd(channel=1), **encoder_kw).eval()
+    assert np.abs(enc.embed(fn)-enc.embed(right, sr=16000)).max()<1e-4
+    enc.save_pretrained(tmp_path/'e')
+    assert AudioEncoder.from_pretrained(tmp_path/'e').front.channel==1
+    dls = SlicerDataLoaders.from_lists(tmp_path, [fn]*6, channel=0, bs=2, num_workers=0, device='cpu')
+    assert dls.front.channel==0 if hasattr(dls, 'front') else front_end(dls).channel==0
+
+def test_a_sound_is_saved_whole_or_not_at_all(tmp_path, monkeypatch):
+    x = AudioTensor(torch.from_numpy(tone(1., sr=16000))[None], sr=16000)
+    for ending in ('wav','flac','ogg','mp3'):
+        fn = x.save(tmp_path/f'a.{ending}')
+        assert abs(Clip(fn, 16000).n-16000)<=1 and rms(read_window(fn, .5))>.25
+    before = (tmp_path/'a.wav').read_bytes()
+    import slicer_fastai.core.files as files_
+    def full(*args): raise OSError(28, 'No space left on device')
+    monkeypatch.setattr(files_, '_on_disk', full)
+    with pytest.raises(OSError): AudioTensor(torch.zeros(1, 99999)).save(tmp_path/'a.wav')
+    assert (tmp_path/'a.wav').read_bytes()==before and len(list(tmp_path.iterdir()))==4
+
+def test_an_error_names_the_file_whose_header_was_mended(tmp_path):
+    b = bytearray(flac(noise(2.), 0))
+    b[len(b)//2:len(b)//2+2000] = bytes(2000)
+    (tmp_path/'a.flac').write_bytes(b)
+    with pytest.raises(AudioReadError) as e: read_window(tmp_path/'a.flac', None)
+    assert e.value.fn==str(tmp_path/'a.flac') and 'cannot decode' in str(e.value)

@@ -53,7 +53,8 @@ def test_named_or_read_right(damaged):
         good += 1
         if look_into(f): continue                                       # its length is counted, see test_formats
         x = read_window(f, None)
-        info = sf.info(str(f))
+        try: info = sf.info(str(f))
+        except sf.LibsndfileError: continue                             # PyAV reads it
         assert len(x)==pytest.approx(np.ceil(info.frames*16000/info.samplerate), abs=1), f'{f}: {len(x)} samples'
         w = read_window(f, .2, pos=.5)
         i = round(.5*(np.ceil(info.frames*16000/info.samplerate)-len(w)))

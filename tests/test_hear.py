@@ -37,4 +37,4 @@ def test_loads_a_folder_and_the_shipped_one(tmp_path):
 
 def test_a_rate_hear_does_not_know():
     enc = AudioEncoder('audiontt', d=8, width=1, front=FrontEnd(sr=8000, f_max=3900.))
-    with pytest.raises(ValueError, match='hears at 8000'): hear.HearModel(enc)
+    with pytest.raises(ValueError, match='takes 8000'): hear.HearModel(enc)

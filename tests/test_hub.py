@@ -70,3 +70,16 @@ def test_a_patch_adds_a_method_and_replaces_none():
         for key in patches(fn): where.setdefault(key, []).append(fn.name)
     assert ('AudioEncoder','from_pretrained') in where
     assert not {k:v for k,v in where.items() if len(v)>1}
+
+def test_a_card_shows_names_and_acts_on_none():
+    "Names, labels and figures are text in Markdown, whatever they hold; the code of the card stays code"
+    enc = AudioEncoder('audiontt', d=16, width=4)
+    results = {'<script>alert(1)</script>':'[a](http://x) | `b`', 'owl\x1b[2J\nnext':.5}
+    card = str(enc.model_card("me/x'); import os #", results=results, data='of <img src=x onerror=y> and [a page](http://x)',
+                              limits='<b>none</b>', recipe={'<i>':'|'}))
+    assert '<script' not in card and '<img' not in card and '<b>' not in card and '<i>' not in card
+    assert '\x1b' not in card and r'[a]\(http://x) \| \`b\`' in card
+    assert '[a page](http://x)' in card
+    line = next(o for o in card.splitlines() if 'from_pretrained(' in o)
+    import ast
+    assert ast.parse(line).body[0].value.args[0].value=="me/x'); import os #"

@@ -249,3 +249,10 @@ def test_gain_has_a_standard_error():
     assert abs(g.se-math.sqrt(.24/100))<1e-6 and 'Nothing was gained' in gain_sentence([g])
     assert 'better than before' in gain_sentence(probe_gains([row(.4), row(.7)])) and 'worse' in gain_sentence(probe_gains([row(.7), row(.4)]))
     assert 'without labels' in gain_sentence(probe_gains([dict(epoch=0), dict(epoch=1)])) and not probe_gains([]) and not probe_gains(None)
+
+def test_spec_grid_draws_all_of_a_batch(files):
+    "A batch of spectrograms is as good as a list of them: none is left out, and titles that do not fit are an error"
+    specs = FrontEnd().specs(files[:3])
+    assert [ax.get_title() for ax in spec_grid(specs, list('abc'))]==list('abc')
+    with pytest.raises(ValueError, match='3 spectrograms, but 2 titles'): spec_grid([*specs], list('ab'))
+    plt.close('all')

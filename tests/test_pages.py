@@ -1,6 +1,6 @@
 "The pages that people open: the site, a report, a comparison, seen by a real browser"
 from conftest import *
-import html, importlib.util, shutil, threading
+import html, importlib.util, inspect, re, shutil, threading
 from slicer_fastai.interpret.compare import read_run
 from slicer_fastai.interpret.curves import gain_sentence, probe_gains
 from markupsafe import escape
@@ -63,9 +63,9 @@ def maker():
 
 @pytest.fixture(scope='module')
 def url(maker, tmp_path_factory):
-    "Three pages of the site, as a server shows them; .ci/site.py itself checks the links of all"
+    "Five pages of the site, as a server shows them; .ci/site.py itself checks the links of all"
     d = tmp_path_factory.mktemp('site')/'_site'
-    maker.build(d, ['index.ipynb','augment/mix.ipynb','tutorials/glossary.ipynb'])
+    maker.build(d, ['index.ipynb','augment/mix.ipynb','tutorials/glossary.ipynb','train/learner.ipynb','use/search.ipynb'])
     s = ThreadingHTTPServer(('127.0.0.1', 0), partial(Quiet, directory=str(d)))
     threading.Thread(target=s.serve_forever, daemon=True).start()
     yield f'http://127.0.0.1:{s.server_port}'
@@ -87,9 +87,45 @@ def test_the_site_in_a_browser(url, chrome):
         assert not empty_pictures(chrome)
     assert plays(chrome) is True
     opened(chrome, f'{url}/index.html', 1280)
-    assert 'learns from sound without labels' in chrome.find_element(By.TAG_NAME, 'main').text      # in one cell with the title
+    assert 'trains such an encoder on recordings' in chrome.find_element(By.TAG_NAME, 'main').text      # in one cell with the title
     chrome.find_element(By.CSS_SELECTOR, 'input[type=search]').send_keys('KMix')
     assert WebDriverWait(chrome, 20).until(lambda d: d.find_elements(By.CSS_SELECTOR, 'a[href*="augment/mix.html#KMix"]'))
+
+def searched(chrome, url, words):
+    "Addresses that the search answers with, best first"
+    opened(chrome, f'{url}/index.html', 1280)
+    box = chrome.find_element(By.CSS_SELECTOR, 'input[type=search]')
+    box.send_keys(words)
+    found = WebDriverWait(chrome, 20).until(lambda d: d.find_elements(By.CSS_SELECTOR, '.search-result'))
+    return [o.get_attribute('href').removeprefix(url+'/') for o in found]
+
+def test_search_takes_several_words_arguments_and_titles(url, chrome):
+    assert searched(chrome, url, 'install and test')[0]=='index.html#install-and-test'
+    assert 'train/learner.html#SlicerLearner' in searched(chrome, url, 'momentum')[:3]
+    assert searched(chrome, url, 'few labels')[0]=='index.html#few-labels'
+    assert searched(chrome, url, 'glossary')[0]=='tutorials/glossary.html'
+    assert 'index.html' in searched(chrome, url, 'snare raven glossary')[0]              # in no section together, but on one page
+
+def test_reference_lists_all_arguments(maker):
+    "Types, defaults and what each one means, inherited ones too, in groups; then the source, folded"
+    from slicer_fastai.train import learner
+    nb = maker.read_nb(root/'nbs/train/learner.ipynb')
+    cell = next(c for c in nb.cells if 'class SlicerLearner' in c.source)
+    text = maker.reference.reference(cell.source, learner)
+    for o in ('`tfms=', '`temp: float = 0.1`', '`momentum: float = 0.99`', '`path: '): assert f'| {o}' in text, o
+    rows = re.findall(r'^\| `(\w+).*?` \| (.*) \|$', text, flags=re.M)
+    named = dict(rows)
+    wanted = {o for g in maker.reference.groups['SlicerLearner'].values() for o in g.split()}
+    parameters = set(inspect.signature(SlicerLearner).parameters)-{'self'}
+    assert parameters==set(named) and wanted<=parameters
+    assert sum(not o for o in named.values())==0, [k for k,v in named.items() if not v]
+    assert text.index('To begin with')<text.index('To tune')<text.index('For research')
+
+def test_links_to_the_repository_come_from_one_setting(maker):
+    "Without an address they are left out, not dead"
+    without,given = maker.buttons('use/search.ipynb', ''),maker.buttons('use/search.ipynb', 'https://github.com/me/it')
+    assert without.count('<a ')==1 and 'href="search.ipynb" download' in without
+    assert 'colab.research.google.com/github/me/it/blob/main/nbs/use/search.ipynb' in given and 'it/edit/main/nbs/use/search.ipynb' in given
 
 evil = '<img src=x onerror=alert(1)>"&'         # as title, label, and name of a folder, a file, a run
 
@@ -116,7 +152,7 @@ def test_report(runs):
     assert [o.name for o in runs.d.iterdir() if 'report' in o.name]==['report.html']
     text,a = runs.one.read_text(),runs.a; plain = html.unescape(text)
     assert runs.one.stat().st_size<5e6 and 'http' not in re.sub('base64,[^"]+', '', text)
-    assert a.diagnose() in plain and text.count('<h2')==10 and 'class="lacks"' not in text and len(re.findall('<circle', text))==12
+    assert a.diagnose() in plain and text.count('<h2')==11 and 'class="lacks"' not in text and len(re.findall('<circle', text))==12
     for o in ('date','versions','seed','data','epochs','largest lr','time',escape(evil)): assert f'<th>{o}</th>' in text
     assert f'<td>{sum(o["seconds"] for o in a.health_log[1:]):.0f} s</td>' in text
     was,now = a.health_log[0]['knn'],a.health_log[-1]['knn']
@@ -153,3 +189,18 @@ def test_health_and_gain_never_contradict(a, b, n, below):
     assert ('better than the' in health)==('better than before' in words)
     assert ('worse than the' in health)==('made it worse' in words)
     assert ('no gain over' in health)==('Nothing was gained' in words)
+
+def test_a_report_begins_with_a_plain_sentence_and_sounds(runs):
+    "Did it help, in words for those who do not train; sounds before figures; the folder and the date as title"
+    from slicer_fastai.interpret.report import ReportData, default_title, plain_sentence
+    text = runs.one.read_text()
+    places = [text.index(o) for o in ('class="verdict"','id="clusters"','id="neighbours"','id="map"','id="figures"','id="losses"','id="next"','<h2>The run')]
+    assert places==sorted(places) and text.count('class="verdict"')==1
+    assert default_title(ReportData(runs.a)).startswith(Path(runs.a.dls.path).name+', ')
+    row = lambda e,p: dict(epoch=e, loss=1., lr=1e-3, instance_loss=3., chance=5., accuracy=.3, cluster_loss=1., entropy=2., n_clusters=8, spread=.9, spread_q=.9,
+        rank=20., alignment=.5, uniformity=-2., clusters=8, teacher=.1, queue=1., clips=64, knn=p, knn_n=200, knn_untrained=.3)
+    assert plain_sentence([row(0,.3),row(1,.6)])=='Training helped: the program told what kind a sound is in 60 of 100 cases, and in 30 of 100 before (checked on 200 labelled sounds).'
+    assert plain_sentence([{**row(0,.6), 'knn_untrained':.6},{**row(1,.3), 'knn_untrained':.6}]).startswith('Training made it worse')
+    assert plain_sentence([row(0,.30),row(1,.31)]).startswith('No gain can be shown')
+    assert 'cannot be said' in plain_sentence([{k:v for k,v in row(e,.3).items() if 'knn' not in k} for e in (0,1)])
+    assert 'not measured' in plain_sentence(None)

@@ -65,3 +65,19 @@ def test_another_review_is_refused(events, tmp_path):
     saved = tmp_path/'other.csv'
     pd.DataFrame(dict(id=['00000000'], label=['owl'], checked=['true'])).to_csv(saved, index=False)
     with pytest.raises(ValueError, match='not among these events'): events.corrected(saved)
+
+def test_places_that_are_the_same_in_all_stay_apart(events, tmp_path):
+    "Two recordings of one name in two folders, an event at the same time: the answer to the second was given to the first"
+    files = []
+    for folder in ('north','south'):
+        (tmp_path/folder).mkdir()
+        sf.write(tmp_path/folder/'night.wav', np.random.default_rng(0).normal(size=16000*5)*.1, 16000)
+        files.append(str(tmp_path/folder/'night.wav'))
+    twins = Events(dict(file=files, start=[1.,1.], end=[2.,2.], label=['owl','owl'], score=[.9,.8]))
+    ids = place_ids(twins)
+    assert len(set(ids))==2
+    saved = tmp_path/'review.csv'
+    pd.DataFrame(dict(id=ids, label=['owl','fox'], checked=['true','true'])).to_csv(saved, index=False)
+    assert twins.corrected(saved).label.tolist()==['owl','fox']
+    moved = twins.assign(file=[o.replace('north', 'east') for o in files])
+    assert place_ids(moved)==ids, 'answers are read back when the recordings were moved'

@@ -60,7 +60,7 @@ def test_places_of_segments_cover_each_recording_once(recordings):
 def test_one_recording_validates_with_its_end(tmp_path, capsys):
     tones(tmp_path/'one.wav', 120)
     dls = folder_loaders(tmp_path)
-    assert 'its last 1 segments' in capsys.readouterr().out
+    assert 'its last 1 of 12' in capsys.readouterr().out
     assert dls.valid_ds.clips([0])[0].start==110 and len(dls.train_ds)==11
 
 def test_labelled_segments_keep_the_label_of_their_recording(recordings):

@@ -1,6 +1,6 @@
 "Tar shards: every clip once an epoch, whoever reads it; breaks; what is broken; parts of a large collection"
 from conftest import *
-import shutil, tarfile
+import json, shutil, tarfile, time
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -124,14 +124,14 @@ def test_command(files, tmp_path, monkeypatch):
     d = tmp_path/'set'; d.mkdir()
     for i,f in enumerate(files[:7]): shutil.copy(f, d/f'a.{i}{f.suffix}')
     (d/'text.wav').write_text('no sound')
-    calls,real = [],S._add
+    calls,real = [],S.ShardWriter.add
     def stop(*args):
         calls.append(args)
         if len(calls)==5: raise KeyboardInterrupt
         return real(*args)
     warnings.simplefilter('ignore')
     S.slicer_shard(d, tmp_path/'ref', clips=3)
-    monkeypatch.setattr(S, '_add', stop)
+    monkeypatch.setattr(S.ShardWriter, 'add', stop)
     for _ in range(2):
         try: S.shard_folder(d, tmp_path/'out', clips=3, n_workers=0)
         except KeyboardInterrupt: assert not (tmp_path/'out/shards.json').exists()
@@ -170,3 +170,155 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path, folder):
     tar.rename(tmp_path/'elsewhere.tar')
     tar.symlink_to(tmp_path/'elsewhere.tar')
     with pytest.raises(DamagedFile, match='a link to another folder'): find_shards(index)
+
+# --- one writer, checksums, bounds ---
+
+def test_a_second_process_is_refused_by_name(files, tmp_path):
+    from slicer_fastai.core.locks import locked, FolderBusy
+    with locked(tmp_path/'s', 'sharding'):
+        with pytest.raises(FolderBusy, match='has been sharding there since'): shard_folder(files[0].parents[1], tmp_path/'s', files=files[:6])
+
+def test_a_flipped_bit_in_a_clip_is_found(index, tmp_path):
+    "FLAC has checksums of its own that libsndfile does not look at; the index has one of each clip"
+    d = shutil.copytree(index.parent, tmp_path/'s')
+    dls = make(d)
+    url = dls.train_ds.pieces[1][0]
+    with tarfile.open(url) as t: at = [m.offset_data+m.size//2 for m in t if m.name.endswith('.flac')][3]
+    b = bytearray(Path(url).read_bytes())
+    b[at] ^= 1
+    Path(url).write_bytes(b)
+    n = dict(zip(*find_shards(d)[:2]))[url]
+    got = [o for o,_ in dls.train_ds.members(url, 0, n)]
+    assert [isinstance(o, AudioReadError) for o in got]==[i==3 for i in range(n)] and 'differs from its checksum' in str(got[3])
+    assert len([o for o,_ in members(url, 0, n) if isinstance(o, AudioReadError)])==0          # whoever knows no checksums
+    got = [o for o,_ in dls.train_ds.members(url, 2, 5)]
+    assert [isinstance(o, AudioReadError) for o in got]==[False,True,False]                    # from the middle of a shard, too
+
+def edit(index, **changes):
+    "The index without its checksum, parts of it replaced"
+    d = json.loads(index.read_text())
+    d.pop('checksum', None)
+    for k,v in changes.items():
+        if k in d: d[k] = v
+        else: d['shards'][0][k] = v
+    index.write_text(json.dumps(d))
+
+@pytest.fixture
+def own(index, tmp_path): return shutil.copytree(index.parent, tmp_path/'own')/'shards.json'
+
+def test_an_index_that_was_changed_is_noticed(own):
+    own.write_text(own.read_text().replace('"clips": 36', '"clips": 35'))
+    with pytest.raises(DamagedFile, match='differs from its checksum.*remove its "checksum"'): find_shards(own)
+
+def test_shards_of_older_versions_open(own):
+    "No checksums, no `bytes`, nothing set apart"
+    d = json.loads(own.read_text())
+    d = dict(format=1, clips=d['clips'], vocab=d['vocab'], skipped=[], sig=d['sig'], shards=[dict(file=o['file'], clips=o['clips']) for o in d['shards']])
+    own.write_text(json.dumps(d, indent=1))
+    assert len(make(own).train_ds)==32 and sum(map(len, who(make(own).train)))==32
+
+@pytest.mark.parametrize('changes', [dict(shards=3), dict(shards=[3]), dict(shards=[{}]), dict(clips_='x'), dict(vocab=[1]), dict(crcs=[1]), dict(crcs='x'*8), dict(crcs=[-1]*8),
+    dict(bytes=5), dict(bytes='x'), dict(bytes=2**60), dict(valid=3), dict(valid=[]), dict(file={}), dict(file=[])])
+def test_an_index_that_says_something_else_is_named(own, changes):
+    if 'clips_' in changes: changes = dict(shards=[dict(file='a.tar', clips='x')])
+    edit(own, **changes)
+    with pytest.raises(DamagedFile, match='shards.json'): find_shards(own)
+
+@pytest.mark.parametrize('text', ['', '[]', 'null', '{"shards":null,"vocab":null}', '['*100_000, '{"shards":{"a":1},"vocab":null}'])
+def test_an_index_that_is_none_is_named(own, text):
+    own.write_text(text)
+    with pytest.raises(DamagedFile, match='shards.json'): find_shards(own)
+
+def test_more_clips_than_fit_are_refused(own):
+    d = json.loads(own.read_text())
+    d['shards'][0]['clips'] = 2**30
+    d['shards'][0].pop('crcs')
+    d.pop('checksum')
+    own.write_text(json.dumps(d))
+    with pytest.raises(DamagedFile, match='do not fit into'): find_shards(own)
+
+def hostile_tars():
+    "Name and content of files that claim more than they hold"
+    import bz2, gzip
+    huge = tarfile.TarInfo('000000000/a.wav')
+    huge.size = 2**60
+    other = tarfile.TarInfo('readme.txt')                       # not wanted: skipping over it took for ever
+    other.size = 2**60
+    pax = tarfile.TarInfo('x')
+    pax.size,pax.type = 2**60,tarfile.XHDTYPE
+    member = tarfile.TarInfo('000000000/a.wav')
+    member.size = 2**28
+    yield 'huge',huge.tobuf(tarfile.GNU_FORMAT)+bytes(1024)
+    yield 'other',other.tobuf(tarfile.GNU_FORMAT)+bytes(1024)
+    yield 'pax',pax.tobuf(tarfile.GNU_FORMAT)+bytes(1024)
+    yield 'gzip',gzip.compress(member.tobuf()+bytes(2**28), 1)
+    yield 'bzip',bz2.compress(member.tobuf()+bytes(2**24))
+
+@pytest.mark.parametrize('name,content', hostile_tars(), ids=lambda o: o if isinstance(o, str) else '')
+def test_a_header_that_claims_too_much_is_refused_at_once(tmp_path, name, content):
+    "By name, within a second and 200 MB"
+    import tracemalloc
+    fn = tmp_path/f'{name}.tar'
+    fn.write_bytes(content)
+    del content
+    tracemalloc.start()
+    start = time.process_time()
+    got = list(members(str(fn), 0, 2))
+    with pytest.raises(AudioReadError, match=f'{name}.tar'): count_clips(fn)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(got)==2 and all(isinstance(o, AudioReadError) and f'{name}.tar' in str(o) for o,_ in got)
+    assert time.process_time()-start<1 and peak<2e8
+
+@pytest.mark.parametrize('make_it', [lambda f: os.mkfifo(f), lambda f: f.mkdir(), lambda f: f.symlink_to('/dev/zero'), lambda f: f.symlink_to(f)])
+def test_what_is_no_file_is_no_shard(tmp_path, make_it):
+    make_it(tmp_path/'a.tar')
+    (clip,label), = members(str(tmp_path/'a.tar'), 0, 1)
+    assert isinstance(clip, AudioReadError) and 'a.tar' in str(clip) and label is None
+
+def test_a_label_that_is_no_text(tmp_path, files):
+    with tarfile.open(tmp_path/'a.tar', 'w') as t:
+        t.add(files[0], f'0{files[0].suffix}')
+        info = tarfile.TarInfo('0.cls')
+        info.size = 3
+        t.addfile(info, io.BytesIO(b'\xff\xfea'))
+    (clip,label), = members(str(tmp_path/'a.tar'), 0, 1)
+    assert read_window(clip).size and label.endswith('a')
+
+# --- long recordings ---
+
+@pytest.fixture
+def recordings(tmp_path):
+    "Six recordings of a constant each: a sample says where it comes from"
+    import soundfile as sf
+    d = tmp_path/'field'; d.mkdir()
+    for i,(seconds,kind) in enumerate([(3,'PCM_16'), (31,'PCM_16'), (95,'PCM_24'), (62.5,'FLOAT'), (34,'PCM_U8'), (45,'PCM_16')]):
+        sf.write(d/f'{i}.wav', np.full((int(seconds*8000), 1+i%2), (i+1)/(16 if i!=3 else 1)), 8000, subtype=kind)
+    return d
+
+def test_long_recordings_become_segments(recordings, tmp_path, capsys):
+    "Without loss, mixed, those of a recording on one side"
+    index = shard_folder(recordings, tmp_path/'s', clips=6, n_workers=1)
+    assert '5 of 6 recordings' in capsys.readouterr().out
+    dls = SlicerDataLoaders.from_webdataset(index, bs=4, num_workers=0, device='cpu', sr=8000, f_max=3900.)
+    lost,seen = [],[]
+    for ds in (dls.train_ds, dls.valid_ds):
+        clips = [clip for piece in ds.pieces for clip,_ in ds.members(*piece)]
+        waves = [read_window(clip, None, sr=8000) for clip in clips]
+        which = [int(str(c).rsplit('/', 1)[1].split('.')[0].split('_')[0]) for c in clips]
+        for k,w in zip(which, waves): close(w, np.full(len(w), (k+1)/(16 if k!=3 else 1), np.float32), 1e-6 if k!=4 else 1e-2)
+        seen.append(set(which))
+        lost += [(k,len(w)) for k,w in zip(which, waves)]
+    assert not seen[0]&seen[1] and seen[0]|seen[1]==set(range(6)) and seen[1]
+    for k,seconds in enumerate((3, 31, 95, 62.5, 34, 45)): assert sum(n for j,n in lost if j==k)==seconds*8000
+    assert any(len({str(c).rsplit('/', 1)[1].split('_')[0] for c,_ in members(u, a, b)})>1 for u,a,b in dls.train_ds.pieces)
+    assert dls.train.one_batch()[0].shape[:2]==(4,2)
+    x = dls.train.new(after_batch=None).one_batch()[0].as_subclass(Tensor)
+    assert x.shape[1]==2 and all(len(row.unique())==1 for row in x)                          # both windows from one segment
+
+def test_files_stay_as_they_are_where_asked(recordings, tmp_path):
+    for kw in (dict(segment=None), dict(labels=list('aabbcc'))):
+        shutil.rmtree(tmp_path/'s', ignore_errors=True)
+        index = shard_folder(recordings, tmp_path/'s', **kw, n_workers=1)
+        clips = [clip for u,n in zip(*find_shards(index)[:2]) for clip,_ in members(u, 0, n)]
+        assert sorted(bytes(c.getbuffer()) for c in clips)==sorted(f.read_bytes() for f in recordings.iterdir())

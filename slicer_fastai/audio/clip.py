@@ -79,7 +79,7 @@ def check_samples(x, f):
     "`AudioReadError` for NaN, infinite or absurd samples: the squares of values beyond 1e9 overflow"
     if not len(x) or -1e9<x.min()<=x.max()<1e9: return
     what = 'samples beyond 1e9' if np.isfinite(x).all() else 'NaN or infinite samples'
-    raise AudioReadError(f.name, f'contains {what}', 'write it again, or leave it out')
+    raise AudioReadError(str(f.name), f'contains {what}', 'write it again, or leave it out')
 
 def before_mp3(f, i):
     "Samples to decode before a place in an MP3: its frames take bits from up to 511 bytes before them, which libsndfile's seek forgets"
@@ -114,15 +114,16 @@ def read_samples(
     channel='mean',  # 'mean', or the number of a channel
 )->np.ndarray: # (≤ n,) float32
     "Samples `i` to `i+n` of an open file at its own rate, one channel"
+    name = str(f.name)
     pcm = f.subtype=='PCM_16'                         # seven times faster than to let libsndfile make floats
     if channel!='mean' and 1<f.channels<=channel:
-        raise AudioReadError(f.name, f'has {f.channels} channels, none of number {channel}', "use channel='mean' or a lower number")
+        raise AudioReadError(name, f'has {f.channels} channels, none of number {channel}', "use channel='mean' or a lower number")
     try:
         x = decode(f, i, n, 'int16' if pcm else 'float32')
         mono = to_mono(x, channel)
-    except Exception as e: raise AudioReadError(f.name, f'cannot decode samples {i} to {i+n} ({e})') from None
+    except Exception as e: raise AudioReadError(name, f'cannot decode samples {i} to {i+n} ({e})') from None
     if len(x)<min(n, f.frames-i):
-        raise AudioReadError(f.name, f'ends at sample {i+len(x)} though its header promises {f.frames}',
+        raise AudioReadError(name, f'ends at sample {i+len(x)} though its header promises {f.frames}',
                              'what is there can be saved: ffmpeg -i it whole.flac')
     if not pcm: check_samples(mono, f)
     if channel=='mean' and f.channels==2: check_cancelling(x, mono, f)
@@ -399,8 +400,11 @@ def why_unreadable(
     try:
         for pos in (0,1): read_window(fn, .1, pos=pos)
         if not whole: return
-        with as_clip(fn).open() as f:
-            for i in range(0, f.frames, 2**14): read_samples(f, i, 2**14)      # so short that seeking is tried, too
+        clip = as_clip(fn)
+        with clip.open() as f:
+            first,n = (round(o*f.samplerate/clip.sr) for o in clip.span(f))
+            end = min(first+n, f.frames)
+            for i in range(first, end, 2**14): read_samples(f, i, min(2**14, end-i))      # so short that seeking is tried, too
     except AudioReadError as e: return e.reason,e.remedy
 
 # %% ../../nbs/audio/clip.ipynb #e853787a

@@ -65,7 +65,7 @@ class RawFile(io.RawIOBase):
         first=0,    # of the file's own bytes
         end=None,   # of the file's own bytes; default: all
     ):
-        self.fd,self.view = None,None
+        self.fn,self.fd,self.view = fn,None,None
         if isinstance(fn, AudioBytes): self.view = fn.getbuffer()
         else: self.fd = os.open(fn, os.O_RDONLY)
         there = len(self.view) if self.fd is None else os.fstat(self.fd).st_size
@@ -73,6 +73,7 @@ class RawFile(io.RawIOBase):
         self.size = len(head) + min(ifnone(end, there), there) - first
         self.position = 0
 
+    def __str__(self): return str(self.fn)
     def readable(self): return True
     def seekable(self): return True
     def tell(self): return self.position

@@ -8,7 +8,7 @@ __all__ = ['FrontEnd', 'front_end']
 # %% ../../nbs/audio/frontend.ipynb #de193401
 from .tensor import *
 from .clip import *
-from .clip import as_clip
+from .clip import as_clip,check_channel
 from .spectrogram import *
 from fastai.basics import *
 from fasttransform import DisplayedTransform
@@ -24,10 +24,12 @@ class FrontEnd(DisplayedTransform):
         duration:float=0.95,  # window in seconds (SLICER: 0.95)
         pad:str='zero',       # shorter clips: 'zero' (SLICER) or 'repeat', see `pad_to`
         level:str='peak',     # bring each window to one level: 'rms', 'peak', or None as SLICER
+        channel='mean',       # of several channels: 'mean', 'loudest', or the number of one, from 0
         **kwargs
     ):
         if not (duration and duration>0): raise ValueError(f'duration={duration}: give seconds, more than 0')
         if pad not in ('zero','repeat'): raise ValueError(f"pad={pad!r}: use 'zero' or 'repeat'")
+        check_channel(channel)
         store_attr()
         self.mel = LogMel(sr=sr, **kwargs)
         self.normalize = NormalizeLevel(level) if level else noop
@@ -63,8 +65,9 @@ def read(self:FrontEnd,
     pos=.5,   # where: 0 the first window of the file, 1 its last; several numbers: a window each
 )->AudioTensor: # (windows, n_samples)
     "Windows of a file, padded where the file is shorter; `AudioReadError` for what cannot be read"
-    waves = as_clip(fn, self.sr).windows(self.n_samples, L(pos))
-    return AudioTensor(torch.from_numpy(np.stack([pad_to(w, self.n_samples, self.pad) for w in waves])), sr=self.sr)
+    waves = as_clip(fn, self.sr, self.channel).windows(self.n_samples, L(pos))
+    padded = [pad_to(o, self.n_samples, self.pad) for o in waves]
+    return AudioTensor(torch.from_numpy(np.stack(padded)), sr=self.sr)
 
 @patch
 def specs(self:FrontEnd,
@@ -107,7 +110,8 @@ def windows(self:FrontEnd,
 @patch(as_prop=True)
 def cfg(self:FrontEnd)->dict: # numbers, strings and None
     "All settings, enough to build it again with `from_cfg`"
-    return dict(kind=self.kind, duration=self.duration, pad=self.pad, level=self.level, **self.mel.cfg)
+    channel = {} if self.channel=='mean' else {'channel':self.channel}     # left out, as in encoders that were saved before
+    return dict(kind=self.kind, duration=self.duration, pad=self.pad, level=self.level, **channel, **self.mel.cfg)
 
 @patch(cls_method=True)
 def from_cfg(cls:FrontEnd,

@@ -207,44 +207,6 @@ def render_layers(p, kind, n, sr, gen):
 
 # %% ../../nbs/audio/random_synth.ipynb #cfc70d52
 @lru_cache(4)
-def _octaves(n, sr):
-    "Frequencies of a spectrum, octaves above 1 Hz"
-    return torch.fft.rfftfreq(n, 1/sr).clamp_min(20).log2()
-
-@lru_cache(4)
-def _white_bank(n, count=128):
-    return torch.randn(count, n, 2, generator=torch.Generator().manual_seed(0))
-
-def white(rows, n, gen):
-    "Spectra of white noise (rows, n): two of a store turned into one at random, quicker than drawing each number"
-    bank = _white_bank(n)
-    a,b = bank[torch.randint(len(bank), (2,rows), generator=gen)]
-    angle = 2*math.pi*torch.rand(rows, 1, 1, generator=gen)
-    return torch.view_as_complex(torch.addcmul(a*angle.cos(), b, angle.sin()))
-
-def noise(p, t, hz, cycles, sr, gen):
-    "Noise of a band"
-    n = cycles.shape[1]
-    level = (_octaves(n, sr)-p['band'].log2()).div_(p['band_width']).square_().neg_().exp_()
-    level *= (n/2)/level.norm(dim=1, keepdim=True).clamp_min(1e-4)
-    return torch.fft.irfft(white(*level.shape, gen)*level, n=n)
-
-_sources = harmonic,voice,fm,noise
-
-def render_layers(p, kind, n, sr, gen):
-    "Waves of all layers (layers, n)"
-    t = torch.arange(n//_hop)*(_hop/sr)
-    k,since = events(p, t)
-    hz,envelope = pitch(p, t, k, since),loudness(p, t, k, since)
-    res = torch.empty(len(kind), n)
-    for i,source in enumerate(_sources):
-        rows = (kind==i).nonzero()[:,0]
-        if not len(rows): continue
-        own = {name:o[rows] for name,o in p.items()}
-        res[rows] = source(own, t, hz[rows], phase(hz[rows], sr, gen), sr, gen)
-    return res*upsample(envelope)
-
-@lru_cache(4)
 def _rooms(n, sr, count=96):
     "Spectra of random rooms, from dry to a hall, each of energy 1"
     gen = torch.Generator().manual_seed(0)

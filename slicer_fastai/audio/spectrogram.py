@@ -46,11 +46,15 @@ def mel_filters(
     f_max:float=7800., # upper end of the last, hertz
 )->Tensor: # (n_mels, n_fft//2+1) float32
     "Triangular mel filters, Slaney scale and area"
-    if f_max>sr/2: raise ValueError(f'f_max={f_max:g} Hz lies above half the sample rate {sr}: lower f_max to {sr/2:g} or less')
-    e = mel_edges(n_mels, f_min, f_max)[:,None]
-    f = torch.arange(n_fft//2+1, dtype=torch.float64)*sr/n_fft
-    up,down = (f-e[:-2])/(e[1:-1]-e[:-2]), (e[2:]-f)/(e[2:]-e[1:-1])
-    return (torch.minimum(up, down).clamp_min(0)*2/(e[2:]-e[:-2])).float()
+    if f_max>sr/2:
+        raise ValueError(f'f_max={f_max:g} Hz lies above half the sample rate {sr}: lower f_max to {sr/2:g} or less; None takes that')
+    edges = mel_edges(n_mels, f_min, f_max)[:,None]
+    begin,peak,end = edges[:-2],edges[1:-1],edges[2:]
+    hertz = torch.arange(n_fft//2+1, dtype=torch.float64)*sr/n_fft
+    rising = (hertz-begin)/(peak-begin)
+    falling = (end-hertz)/(end-peak)
+    triangles = torch.minimum(rising, falling).clamp_min(0)
+    return (triangles*2/(end-begin)).float()
 
 # %% ../../nbs/audio/spectrogram.ipynb #90f3323b
 class AudioSpectrogram(TensorBase):
@@ -62,14 +66,48 @@ class AudioSpectrogram(TensorBase):
     def show(self, ctx=None, ax=None, title=None, figsize=(3,2.2), cmap='magma', db_range=80, **kwargs):
         "Draw over seconds and hertz; `db_range` dB below the maximum are black"
         ax = ifnone(ctx, ax) or plt.subplots(figsize=figsize)[1]
-        x = self.as_subclass(Tensor).detach().cpu().float()
-        x = x.reshape(-1, *x.shape[-2:])[0]*(10/math.log(10))               # of two windows the first
-        ax.imshow(x, origin='lower', aspect='auto', cmap=cmap, vmin=float(x.max())-db_range, extent=(0, self.duration, 0, len(x)), **kwargs)
-        hz = tensor([h for h in (500,1000,2000,4000,8000,16000) if self.f_min<h<self.f_max])
-        lo,hi = hz_to_mel([self.f_min, self.f_max])
-        ax.set_yticks((hz_to_mel(hz)-lo)/(hi-lo)*(len(x)+1)-.5, [f'{h//1000}k' if h>=1000 else str(int(h)) for h in hz.tolist()])
+        nats = self.as_subclass(Tensor).detach().cpu().float()
+        db = nats.reshape(-1, *nats.shape[-2:])[0]*(10/math.log(10))        # of two windows the first
+        extent = 0,self.duration,0,len(db)
+        ax.imshow(db, origin='lower', aspect='auto', cmap=cmap, vmin=float(db.max())-db_range, extent=extent, **kwargs)
+        ax.set_yticks(*self.hertz_ticks(len(db)))
         ax.set(xlabel='s', ylabel='Hz', title=title)
         return ax
+
+    def hertz_ticks(self,
+        n_mels:int, # bands
+    )->tuple: # (places, labels)
+        "Where octaves from 500 Hz lie among the bands"
+        octaves = [500*2**i for i in range(10)]
+        hertz = [o for o in octaves if self.f_min<o<self.f_max]
+        low,high = hz_to_mel([self.f_min, self.f_max])
+        places = (hz_to_mel(tensor(hertz))-low)/(high-low)*(n_mels+1)-.5
+        return places,[f'{o//1000}k' if o>=1000 else str(o) for o in hertz]
+
+# %% ../../nbs/audio/spectrogram.ipynb #40d63934
+def fast_size(n:float)->int:
+    "An even number of samples near `n` whose Fourier transform is fast"
+    from scipy.fft import next_fast_len
+    return 2*next_fast_len(max(1, round(n/2)), real=True)
+
+def filter_group(
+    filters,  # of some neighbouring bands (bands, frequencies)
+)->tuple: # (slice of the frequencies, weights (2·frequencies there, bands))
+    "The part of a spectrum in which some bands lie, and each of their weights twice: for the real and the imaginary part"
+    on = filters.any(0).nonzero()[:,0]
+    first,last = (int(on[0]),int(on[-1])) if len(on) else (0,0)
+    weights = filters[:,first:last+1].T.repeat_interleave(2, 0)
+    return slice(2*first, 2*last+2),weights.contiguous()
+
+def check_bands(filters, sr, n_fft, f_max):
+    "Warn of mel bands that hear nothing, and of a band that leaves out most of what was recorded"
+    empty = int((filters.amax(1)==0).sum())
+    if empty:
+        warnings.warn(f'{empty} of {len(filters)} mel bands are empty: they are narrower than the {sr/n_fft:.0f} Hz between two frequencies '
+                      f'of n_fft={n_fft}. Use fewer n_mels, a larger n_fft, or a wider band (f_min, f_max)')
+    if f_max<.2*sr:
+        warnings.warn(f'f_max={f_max:g} Hz leaves out {100-200*f_max/sr:.0f} % of the frequencies that a recording at {sr} Hz has: '
+                      'f_max=None takes all of them, a lower sr reads faster')
 
 # %% ../../nbs/audio/spectrogram.ipynb #31c8e130
 class LogMel(DisplayedTransform):
@@ -77,28 +115,27 @@ class LogMel(DisplayedTransform):
     order = 20
     def __init__(self,
         sr:int=16000,             # sample rate in hertz
-        n_fft:int=1024,           # window of the Fourier transform, samples (periodic Hann)
-        hop_length:int=160,       # samples from frame to frame
+        n_fft:int=None,           # window of the Fourier transform, samples (periodic Hann); default: 64 ms (1,024 at 16 kHz)
+        hop_length:int=None,      # samples from frame to frame; default: 10 ms (160 at 16 kHz)
         n_mels:int=64,            # mel bands
         f_min:float=60.,          # lower end of the first band, hertz
-        f_max:float=7800.,        # upper end of the last band, hertz
+        f_max:float=7800.,        # upper end of the last band, hertz; None: half the sample rate
         eps:float=1.19e-7,        # added to the power before the logarithm: the floor is log(eps) = -15.94
         pad_mode:str='reflect',   # how the edges are continued: 'reflect' (SLICER) or 'constant' (zeros)
     ):
         if pad_mode not in ('reflect','constant'): raise ValueError(f"pad_mode={pad_mode!r}: use 'reflect' or 'constant'")
+        n_fft = ifnone(n_fft, fast_size(.064*sr))
+        hop_length = ifnone(hop_length, max(1, round(.01*sr)))
+        f_max = ifnone(f_max, sr/2)
         if not 0<=f_min<f_max: raise ValueError(f'f_min={f_min:g} must lie between 0 and f_max={f_max:g}')
         store_attr()
-        self.window,self.filters = torch.hann_window(n_fft),mel_filters(sr, n_fft, n_mels, f_min, f_max)
-        self.groups = [self._group(o) for o in self.filters.chunk(4)]
-
-    def _group(self, filters):
-        "The part of the spectrum that some bands lie in, and their filters with each weight twice: for the real and for the imaginary part"
-        on = filters.any(0).nonzero()[:,0]
-        lo,hi = (int(on[0]),int(on[-1])+1) if len(on) else (0,1)
-        return slice(2*lo, 2*hi),filters[:,lo:hi].T.repeat_interleave(2, 0).contiguous()
+        self.window = torch.hann_window(n_fft)
+        self.filters = mel_filters(sr, n_fft, n_mels, f_min, f_max)
+        self.groups = [filter_group(o) for o in self.filters.chunk(4)]
+        check_bands(self.filters, sr, n_fft, f_max)
 
     @property
-    def cfg(self): return {k:getattr(self,k) for k in 'sr n_fft hop_length n_mels f_min f_max eps pad_mode'.split()}
+    def cfg(self): return {name:getattr(self, name) for name in 'sr n_fft hop_length n_mels f_min f_max eps pad_mode'.split()}
 
     def __call__(self, x, split_idx=None, **kwargs):
         if type(x) is Tensor: x = AudioTensor(x, sr=self.sr)         # a bare tensor, given directly
@@ -115,16 +152,30 @@ class LogMel(DisplayedTransform):
         "The computation on plain tensors (…, samples), always in float32"
         if x.shape[-1]<=self.n_fft//2 and self.pad_mode=='reflect':
             raise ValueError(f'{x.shape[-1]} samples are too few for n_fft={self.n_fft}: give at least {self.n_fft//2+1}, or pad_mode="constant"')
-        if self.window.device!=x.device: self.window,self.groups = self.window.to(x.device),[(o,w.to(x.device)) for o,w in self.groups]
-        b = x.float().flatten(0,-2)
-        n = max(1, 2**17//x.shape[-1]) if x.device.type=='cpu' else max(1, len(b))     # a processor is twice as fast where the spectra stay in its cache
-        with torch.autocast(x.device.type, enabled=False): z = torch.cat([self._mel(o) for o in b.split(n)])
-        return z.view(*x.shape[:-1], *z.shape[-2:])
+        self.move_to(x.device)
+        waves = x.float().flatten(0,-2)
+        at_once = len(waves)
+        if x.device.type=='cpu': at_once = 2**17//x.shape[-1]               # twice as fast where the spectra stay in the cache
+        with torch.autocast(x.device.type, enabled=False):
+            mels = torch.cat([self.log_mels(o) for o in waves.split(max(1, at_once))])
+        return mels.view(*x.shape[:-1], *mels.shape[-2:])
 
-    def _mel(self, x):
-        x = F.pad(x, (self.n_fft//2, self.n_fft//2), mode=self.pad_mode).unfold(-1, self.n_fft, self.hop_length)
-        z = torch.view_as_real(torch.fft.rfft(x*self.window)).square_().flatten(-2)          # re², im² of each frequency (B, frames, 2·(n_fft//2+1))
-        return torch.cat([z[...,part]@w for part,w in self.groups], -1).add_(self.eps).log_().mT
+    def move_to(self, device):
+        "Bring window and filters to a device"
+        if self.window.device==device: return
+        self.window = self.window.to(device)
+        self.groups = [(part,weights.to(device)) for part,weights in self.groups]
+
+    def log_mels(self,
+        waves:Tensor,  # (B, samples)
+    )->Tensor: # (B, n_mels, frames)
+        "Fourier transform, mel filters, logarithm"
+        half = self.n_fft//2
+        frames = F.pad(waves, (half, half), mode=self.pad_mode).unfold(-1, self.n_fft, self.hop_length)
+        spectra = torch.fft.rfft(frames*self.window)
+        power = torch.view_as_real(spectra).square_().flatten(-2)           # re², im² of each frequency (B, frames, 2·(n_fft//2+1))
+        mels = torch.cat([power[...,part]@weights for part,weights in self.groups], -1)
+        return mels.add_(self.eps).log_().mT
 
 # %% ../../nbs/audio/spectrogram.ipynb #d1283054
 @patch
@@ -137,7 +188,8 @@ def to_audio(self:AudioSpectrogram,
     x = self.as_subclass(Tensor).detach().cpu().float().flatten(0,-3)
     if len(x)!=1: raise ValueError(f'{len(x)} spectrograms: hear one at a time')
     with no_random():                                                   # Griffin-Lim starts from random phases
-        y = mel_to_audio(x[0].exp().numpy(), sr=self.sr, n_fft=self.n_fft, hop_length=self.hop_length, n_iter=n_iter, fmin=self.f_min, fmax=self.f_max)
+        y = mel_to_audio(x[0].exp().numpy(), n_iter=n_iter, sr=self.sr, n_fft=self.n_fft, hop_length=self.hop_length,
+                         fmin=self.f_min, fmax=self.f_max)
     return AudioTensor(torch.from_numpy(y)[None], sr=self.sr)
 
 @patch
@@ -160,7 +212,9 @@ class NormalizeSpec(Module):
 
     def fit(self, specs:Tensor):  # a sample of the training set's log-mels, any shape
         "Take mean and standard deviation from `specs`"
-        self.mean.fill_(specs.mean()); self.std.fill_(specs.std().clamp_min(1e-3)); self.fitted.fill_(True)
+        self.mean.fill_(specs.mean())
+        self.std.fill_(specs.std().clamp_min(1e-3))
+        self.fitted.fill_(True)
         return self
 
     def forward(self, x): return (x-self.mean)/self.std

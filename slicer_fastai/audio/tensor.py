@@ -6,6 +6,7 @@
 __all__ = ['mp3_rates', 'AudioTensor', 'NormalizeLevel']
 
 # %% ../../nbs/audio/tensor.ipynb #b91aa9cc
+from ..core.files import write_whole
 from fastai.basics import *
 from fasttransform import DisplayedTransform
 from IPython.display import Audio
@@ -35,9 +36,11 @@ class AudioTensor(TensorBase):
     def save(self,
         fn,  # a path
     )->Path:
-        "Write to `fn`; the format follows its ending (wav, flac, ogg, mp3 …)"
-        sf.write(str(fn), self.plain().numpy().T, self.sr)
-        return Path(fn)
+        "Write to `fn`, whole or not at all; the format follows its ending (wav, flac, ogg, mp3 …)"
+        content = io.BytesIO()
+        content.name = str(fn)                        # soundfile looks at its ending
+        sf.write(content, self.plain().numpy().T, self.sr)
+        return write_whole(fn, content.getvalue())
 
 # %% ../../nbs/audio/tensor.ipynb #d93c327e
 @patch

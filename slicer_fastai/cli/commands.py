@@ -9,6 +9,7 @@ __all__ = ['on_device', 'load_encoder', 'show_progress', 'encoder_settings', 'lo
 
 # %% ../../nbs/cli/commands.ipynb #33d940da
 from ..all import *
+from ..data.block import read_table
 from ..audio.clip import printable
 from .tables import *
 from ..core.files import *

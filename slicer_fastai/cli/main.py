@@ -34,14 +34,16 @@ commands = dict(
         'slicer pretrain my_recordings --epochs 50 --out my_run', ['path'], prints=True),
     embed=Command('cli.commands:slicer_embed', 'Embed recordings; what cannot be read is named and left out',
         'slicer embed my_recordings --encoder my_run --out vectors.parquet'),
-    search=Command('cli.commands:slicer_search', 'Find recordings by sound', 'slicer search my_index dog.wav --k 10', ['sound']),
+    search=Command('cli.commands:slicer_search', 'Find recordings by sound',
+        'slicer search my_index dog.wav --k 10', ['sound']),
     detect=Command('cli.detect:slicer_detect', 'Find events in recordings: train on labelled places, or use a saved detector',
         'slicer detect my_recordings --labels table.csv --out events.csv --review page.html', prints=True),
     probe=Command('cli.commands:slicer_probe', 'Linear probes of encoders on labelled tasks',
         'slicer probe tasks/birds.csv --encoder my_run slicer-small --out scores.csv'),
     report=Command('cli.commands:slicer_report', 'Runs side by side: settings, losses, what was gained',
         'slicer report run1 run2 --out runs.csv'),
-    tasks=Command('cli.tables:slicer_tasks', 'List labelled tasks: clips, labels, groups, missing files', 'slicer tasks my_data'),
+    tasks=Command('cli.tables:slicer_tasks', 'List labelled tasks: clips, labels, groups, missing files',
+        'slicer tasks my_data'),
     shard=Command('data.shards:slicer_shard',
         'Write a folder of recordings as tar shards, with an index; the same command goes on where it was interrupted',
         'slicer shard my_recordings my_shards --labels', prints=True))
@@ -83,8 +85,10 @@ def run_command(name, args)->int: # exit status
         print(f'slicer {name}: {e}', file=sys.stderr)
         return 1
     except KeyboardInterrupt: return 130
-    if isinstance(res, dict): return 130 if res.get('stopped') else int('failed' in res)
-    if hasattr(res, 'columns') and kwargs.get('out') is None: print_table(res)
+    if isinstance(res, dict):
+        return 130 if res.get('stopped') else int('failed' in res)
+    if hasattr(res, 'columns') and kwargs.get('out') is None:
+        print_table(res)
     return 0
 
 def slicer(

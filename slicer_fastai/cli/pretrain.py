@@ -8,6 +8,8 @@ __all__ = ['results', 'folder_halves', 'check_options', 'prepare_folder', 'remov
 
 # %% ../../nbs/cli/pretrain.ipynb #85576353
 from ..all import *
+from ..core.processes import join_processes, leave_processes, first_only
+from ..train.resume import States
 from ..audio.clip import printable
 from ..interpret.curves import epoch_table, gain_sentence, probe_gains
 from fastai.basics import *

@@ -29,7 +29,8 @@ def check_table_name(
     "Raise a CliError where a table cannot be written under this name"
     if out is None: return
     suffix = Path(out).suffix
-    if suffix not in table_writers: raise CliError(f'--out {out}: the name must end in {", ".join(table_writers)}')
+    if suffix not in table_writers:
+        raise CliError(f'--out {out}: the name must end in {", ".join(table_writers)}')
     if suffix=='.parquet' and not any(map(find_spec, ('pyarrow','fastparquet'))):
         raise CliError(f'--out {out}: Parquet needs pyarrow; pip install pyarrow, or give .csv')
 
@@ -42,11 +43,14 @@ def write_table(
     if out is None: return df
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with whole_path(out) as tmp: table_writers[out.suffix](printable_table(pd.DataFrame(df)), tmp)
+    with whole_path(out) as tmp:
+        table_writers[out.suffix](printable_table(pd.DataFrame(df)), tmp)
     return df
 
 # %% ../../nbs/cli/tables.ipynb #07f5100f
-column_names = dict(path=('path','file','files','fname','filename','name'), label=('label','labels','class','category','target'))
+column_names = dict(
+    path=('path','file','files','fname','filename','name'),
+    label=('label','labels','class','category','target'))
 
 def as_task(
     df,  # a table with one of `column_names` for each of path and label, and perhaps group, split or fold
@@ -54,7 +58,8 @@ def as_task(
     "Name the columns of a labelled table, and split it by recording where it has neither split nor folds. CliError for a missing column"
     for column,names in column_names.items():
         found = first(o for o in names if o in df)
-        if found is None: raise CliError(f'no column {column}: columns are {", ".join(map(str, df.columns))}')
+        if found is None:
+            raise CliError(f'no column {column}: columns are {", ".join(map(str, df.columns))}')
         df = df.rename(columns={found:column})
     if 'split' in df or 'fold' in df: return df
     try: return df.assign(split=split_of(df, df.path.tolist()))
@@ -67,7 +72,7 @@ def folder_task(
     files = get_audio_files(path)
     labels = [str(f.parent.relative_to(path)) for f in files]
     if len(set(labels))<2:
-        raise CliError(f'{path}: no labels; give a table with columns path and label, or a folder with a sub-folder for each label')
+        raise CliError(f'{path}: no labels; give a table with columns path and label, or sub-folders named by label')
     return as_task(pd.DataFrame(dict(path=[str(f.resolve()) for f in files], label=labels), dtype=object))
 
 # %% ../../nbs/cli/tables.ipynb #09ae0129
@@ -82,9 +87,11 @@ def read_tasks(
         except CliError as e:
             if skip: continue
             raise CliError(f'{fn}: {e}') from None
-        if fn.stem in res: raise CliError(f'{fn}: there is another table named {fn.stem} beside it; give one of the two')
+        if fn.stem in res:
+            raise CliError(f'{fn}: there is another table named {fn.stem} beside it; give one of the two')
         root = fn.parent
-        if not (root/str(df.path[0])).exists() and (root.parent/str(df.path[0])).exists(): root = root.parent
+        if not (root/str(df.path[0])).exists() and (root.parent/str(df.path[0])).exists():
+            root = root.parent
         res[fn.stem] = df.assign(path=[str(root/o) for o in df.path])
     return res
 
@@ -96,7 +103,8 @@ def find_tasks(
     if not path.exists(): raise CliError(f'{path}: no such file or folder')
     if path.is_file(): return read_tasks([path], skip=False)
     tables = sorted([*path.glob('*.csv'), *path.glob('tasks/*.csv')])
-    if not tables and not (path/'tasks').is_dir(): return {path.resolve().name:folder_task(path)}
+    if not tables and not (path/'tasks').is_dir():
+        return {path.resolve().name:folder_task(path)}
     res = read_tasks(tables, skip=True)
     if not res: raise CliError(f'{path}: no table with columns path and label')
     return res
@@ -108,7 +116,8 @@ def all_tasks(
     res = {}
     for path in L(paths):
         for name,table in find_tasks(path).items():
-            if name in res: raise CliError(f'{path}: there are two tasks named {name}; rename one of them')
+            if name in res:
+                raise CliError(f'{path}: there are two tasks named {name}; rename one of them')
             res[name] = table
     return res
 
@@ -125,7 +134,7 @@ def describe_task(name, df)->dict:
         missing=sum(not Path(o).exists() for o in df.path))
 
 def slicer_tasks(
-    paths:Annotated[Path, "tables with columns path and label, or folders: of tables, or with a sub-folder for each label", dict(nargs='+')],
+    paths:Annotated[Path, "tables (path, label), folders of tables, or with a sub-folder a label", dict(nargs='+')],
     out:Path=None,  # write the table: .csv, .parquet or .json
 )->pd.DataFrame: # a row a task
     "List labelled tasks: clips, labels, groups, missing files"

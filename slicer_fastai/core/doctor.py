@@ -20,7 +20,8 @@ def library_version(name)->str:
 
 def memory_text()->str:
     "GB of memory, in all and free; unknown on Windows, which has no sysconf"
-    try: page,total,free = [os.sysconf(o) for o in ('SC_PAGE_SIZE','SC_PHYS_PAGES','SC_AVPHYS_PAGES')]
+    try:
+        page,total,free = [os.sysconf(o) for o in ('SC_PAGE_SIZE','SC_PHYS_PAGES','SC_AVPHYS_PAGES')]
     except (AttributeError,ValueError,OSError): return 'not known here'
     return f'{page*total/1e9:.1f} GB, {page*free/1e9:.1f} free'
 
@@ -38,5 +39,6 @@ def doctor()->dict: # what it prints
     res = dict(python=f'{platform.python_version()} on {platform.platform(terse=True)}',
         **{name:library_version(name) for name in libraries},
         sound=f'libsndfile {sf.__libsndfile_version__}: {", ".join(formats)}', device=device_text(), memory=memory_text())
-    for name,text in res.items(): print(f'{name:>14}  {text}')
+    for name,text in res.items():
+        print(f'{name:>14}  {text}')
     return res

@@ -14,22 +14,32 @@ from torch.amp import GradScaler
 # %% ../../nbs/core/precision.ipynb #5f0c2a13
 class CPUMixedPrecision(MixedPrecision):
     "bfloat16 on a processor: teacher, student and loss inside `torch.autocast('cpu')`"
-    def __init__(self): super().__init__('bf16'); self.open = ExitStack()
-    def before_fit(self): self.learn.scaler,self.scales = GradScaler('cpu', enabled=False),L()
+    def __init__(self):
+        super().__init__('bf16')
+        self.open = ExitStack()
+
+    def before_fit(self):
+        self.learn.scaler = GradScaler('cpu', enabled=False)         # bfloat16 has the range of float32: nothing to scale
+        self.scales = L()
+
     def before_batch(self): self.open.enter_context(torch.autocast('cpu', torch.bfloat16))
     def after_loss(self): self.open.close()
-    def after_fit(self): self.learn.scaler,self.scales = None,None
+
+    def after_fit(self):
+        self.learn.scaler = None
+        self.scales = None
 
 def computes_bf16()->bool:
     "Does this x86 processor compute in bfloat16? Others emulate it, slower than float32"
-    has = getattr(torch.cpu, 'get_capabilities', dict)()
-    return bool(has.get('avx512_bf16') or has.get('amx_bf16'))
+    capabilities = getattr(torch.cpu, 'get_capabilities', dict)()
+    return bool(capabilities.get('avx512_bf16') or capabilities.get('amx_bf16'))
 
 class BFloat16:
     "For a `Learner`: `to_bf16` on processors, too"
     def to_bf16(self):
         "Set `Learner` to bfloat16 mixed precision; as fastai's, but not only on a GPU"
-        if torch.device(ifnone(self.dls.device, default_device())).type!='cpu': return super().to_bf16()
+        device = torch.device(ifnone(self.dls.device, default_device()))
+        if device.type!='cpu': return super().to_bf16()
         if not computes_bf16(): warnings.warn('this processor is not known to compute in bfloat16: float32 may be faster')
         return self.add_cb(CPUMixedPrecision())
 
@@ -37,4 +47,4 @@ class BFloat16:
         "As fastai's; whatever ends the batch, an error or Ctrl-C, what comes next is in float32 again"
         try: super().one_batch(i, b)
         finally:
-            for o in self.cbs.filter(risinstance(CPUMixedPrecision)): o.open.close()
+            for cb in self.cbs.filter(risinstance(CPUMixedPrecision)): cb.open.close()

@@ -41,24 +41,27 @@ def check_processes():
     "Raise a ValueError where RANK is missing, or differs from the rank in the process group"
     if n_launched()<2: return
     rank = dist.get_rank() if in_group() else None
-    if 'RANK' in os.environ and rank in (None, int(os.environ['RANK'])): return
+    if 'RANK' in os.environ and rank in (None, int(os.environ['RANK'])):
+        return
     who = 'one' if rank is None else f'number {rank}'
-    raise ValueError(f"this process is {who} of {n_launched()}, but RANK is {os.environ.get('RANK', 'not set')}: it would train "
-                     "on the clips of another. Start it with `torchrun` or `accelerate launch`; under accelerate's debug_launcher, "
-                     "first set os.environ['RANK'] = str(torch.distributed.get_rank())")
+    said = os.environ.get('RANK', 'not set')
+    raise ValueError(
+        f'this process is {who} of {n_launched()}, but RANK is {said}: it would train on the clips of another. '
+        "Start it with `torchrun` or `accelerate launch`; under accelerate's debug_launcher, first set "
+        "os.environ['RANK'] = str(torch.distributed.get_rank())")
 
 # %% ../../nbs/core/processes.ipynb #b7aac795
 def join_processes(
     cpu:bool=None,  # use processors even where there are GPUs; default: as fastai's `default_device`
 ):
-    "Join the other processes that `torchrun` or `accelerate launch` started, each on its own GPU; ValueError where RANK is wrong"
+    "Join the processes that `torchrun` or `accelerate launch` started, each on its own GPU; ValueError where RANK is wrong"
     if n_launched()<2: return
     check_processes()
     from accelerate import PartialState
     PartialState(cpu=ifnone(cpu, default_device().type=='cpu'))
 
 def leave_processes():
-    "Wait for the others and leave the group: from here on the first process works on its own, the others have nothing left to do"
+    "Wait for the others and leave the group: the first process goes on alone, the others have nothing left to do"
     if n_launched()<2: return
     distrib_barrier()
     dist.destroy_process_group()
@@ -129,7 +132,8 @@ def mean_of_processes(
     if n_processes()==1 or not ts: return
     flat = torch.cat([o.detach().float().flatten() for o in ts])
     dist.all_reduce(flat)
-    for o,v in zip(ts, (flat/n_processes()).split([o.numel() for o in ts])): o.detach().copy_(v.view_as(o))
+    for o,v in zip(ts, (flat/n_processes()).split([o.numel() for o in ts])):
+        o.detach().copy_(v.view_as(o))
 
 # %% ../../nbs/core/processes.ipynb #3543247a
 def gather_rows(

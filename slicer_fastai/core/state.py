@@ -46,4 +46,5 @@ def keep_random_state(
     try: yield
     finally:
         set_random_states(**states)
-        for dl,state in zip(loaders, generators): dl.rng.setstate(state)
+        for dl,state in zip(loaders, generators):
+            dl.rng.setstate(state)

@@ -59,7 +59,8 @@ class ReadAudio(DisplayedTransform):
         self.n,self.bad,self.tell = 0,BadFiles(3),True
 
     def setups(self, items):
-        self.n = getattr(items.items, 'n_recordings', len(items))     # of long recordings, not their segments
+        items = getattr(items, 'items', items)
+        self.n = getattr(items, 'n_recordings', len(items))           # of long recordings, not their segments
         self.bad = BadFiles(self.most_bad+1)
 
     def __call__(self, x, split_idx=None, **kwargs):
@@ -90,7 +91,7 @@ def drawn_places(self:ReadAudio)->list:
 @patch(as_prop=True)
 def most_bad(self:ReadAudio)->int:
     "How many unreadable files are tolerated"
-    return max(3, int(self.max_bad*self.n))
+    return min(max(3, int(self.max_bad*self.n)), 2**20)
 
 @patch
 def skipped(self:ReadAudio,

@@ -35,6 +35,7 @@ class Places:
     def __repr__(self): return f'{len(self)} places in {self.n_recordings} recordings'
     def __iter__(self): return (self[i] for i in range(len(self)))
     itertuples = __iter__
+    def copy(self): return self.subset(slice(None))
 
     def __getitem__(self, i):
         if not isinstance(i, (int,np.integer)): return self.subset(i)
@@ -49,6 +50,22 @@ class Places:
         if not isinstance(idxs, slice): idxs = np.asarray(idxs, bool if len(idxs) and isinstance(idxs[0], (bool,np.bool_)) else np.int64)
         labels = None if self.labels is None else self.labels[idxs]
         return Places(self.files, self.which[idxs], self.start[idxs], self.seconds[idxs], labels)
+
+    def at_least(self,
+        window:float,  # seconds
+    ):
+        "The same places, shorter ones with what surrounds them: the place in the middle of a window, as far as the recording reaches"
+        short = np.flatnonzero(self.seconds<window)
+        if not len(short): return self
+        files = np.unique(self.which[short])
+        total = np.zeros(len(self.files))
+        total[files] = np.nan_to_num(lengths([self.files[i] for i in files]), nan=np.inf)
+        short = short[self.start[short]<total[self.which[short]]]                    # those behind the end stay, to be reported
+        seconds,start = self.seconds.copy(),self.start.copy()
+        last = total[self.which[short]]-window
+        start[short] = np.clip(start[short]+(seconds[short]-window)/2, 0, np.maximum(last, 0))
+        seconds[short] = window
+        return Places(self.files, self.which, start, seconds, self.labels)
 
 def object_array(
     values,  # any objects, also lists and tuples
@@ -142,18 +159,47 @@ def without_quietest(places, share, n_workers=None)->Places:
               f'their level is at most {level[lowest[-1]]:.1f} dB relative to full scale')
     return places[np.setdiff1d(np.arange(len(places)), lowest)]
 
-# %% ../../nbs/data/segments.ipynb #540c31cb
+# %% ../../nbs/data/segments.ipynb #18d60e5c
+def class_counts(
+    labels,  # of each item: one or several
+    groups,  # numbers of groups (n,)
+)->np.ndarray: # (groups, classes)
+    "How many items of each class a group has"
+    rows = [tuple(o) if is_listy(o) or isinstance(o, (set,frozenset)) else (o,) for o in labels]
+    sizes = [len(o) for o in rows]
+    numbers = pd.factorize(object_array([label for row in rows for label in row]), use_na_sentinel=False)[0]
+    res = np.zeros((groups.max()+1, max([*numbers,-1])+1), np.int64)
+    np.add.at(res, (np.repeat(groups, sizes), numbers), 1)
+    return res
+
+def faults(
+    valid,      # groups to validate with
+    counts,     # (groups, classes)
+)->tuple: # classes that are not trained on, classes that do not validate
+    "What is wrong with a split"
+    there = counts[valid].sum(0)
+    return int((there==counts.sum(0)).sum()),int((there==0).sum())
+
+# %% ../../nbs/data/segments.ipynb #92edc05d
 def split_by_group(
     groups,             # of each item (n,): its recording, site, speaker …
     valid_pct:float=.1, # share of items to validate with, about
     seed:int=42,        # of the choice
+    labels=None,        # of each item, so that all are on both sides if groups allow it
 )->tuple: # [positions to train on], [positions to validate with]
     "A random split in which no group is on both sides; ValueError where there is one group only"
-    numbers,names = pd.factorize(np.asarray(groups))
-    if len(names)<2: raise ValueError(f'all {len(numbers)} items are of {names[0]}: one recording or group more is needed to validate with')
-    sizes = np.bincount(numbers)
-    order = np.random.default_rng(seed).permutation(len(names))
-    share = np.cumsum(sizes[order])/len(numbers)
-    n = min(max(1, np.searchsorted(share, valid_pct)+1), len(names)-1)
-    valid = np.isin(numbers, order[:n])
+    numbers,names = pd.factorize(object_array(groups))
+    if len(names)<2:
+        raise ValueError(f'all {len(numbers)} clips are of {names[0]}: one more recording or group is needed to validate with; '
+                         "or split them otherwise, with valid_idx, valid_col or split='random'")
+    sizes,rng = np.bincount(numbers),np.random.default_rng(seed)
+    def draw():
+        order = rng.permutation(len(names))
+        n = np.searchsorted(np.cumsum(sizes[order]), valid_pct*len(numbers)-1e-9)+1
+        return order[:min(n, len(names)-1)]
+    if labels is None: chosen = draw()
+    else:
+        counts = class_counts(labels, numbers)
+        chosen = min((draw() for _ in range(50)), key=lambda o: faults(o, counts))
+    valid = np.isin(numbers, chosen)
     return np.flatnonzero(~valid).tolist(),np.flatnonzero(valid).tolist()

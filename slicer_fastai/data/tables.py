@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['column_names', 'guess_encoding', 'decode_text', 'guess_separator', 'parse_cells', 'without_end_separator',
            'read_bytes', 'read_parquet', 'read_cells', 'plain_name', 'find_columns', 'parse_seconds', 'time_column',
-           'names_sound', 'read_names', 'read_table']
+           'names_sound', 'read_names', 'read_table', 'Recordings']
 
 # %% ../../nbs/data/tables.ipynb #02a14463
 from ..audio.clip import *
 from ..core.processes import *
+from ..core.untrusted import *
 from fastai.basics import *
 import csv, io
 
@@ -71,7 +72,8 @@ def without_end_separator(table, fn)->pd.DataFrame:
 def read_bytes(
     fn, # a file
 )->bytes:
-    "The content of a file of text; ValueError where it is empty, or no text"
+    "The content of a file of text; ValueError where it is empty, or no text; DamagedFile for a pipe or device"
+    regular_size(fn)
     data = Path(fn).read_bytes()
     if not data.strip(): raise ValueError(f'{fn}: is empty')
     if data[:4]==b'PK\x03\x04': raise ValueError(f'{fn}: is a spreadsheet or an archive; save it as csv')
@@ -81,6 +83,7 @@ def read_parquet(
     fn, # a file
 )->pd.DataFrame:
     "A table in Parquet; ValueError where it is none"
+    regular_size(fn)
     try: return pd.read_parquet(fn)
     except (ValueError,OSError,KeyError) as e: raise ValueError(f'{fn}: cannot be read as Parquet ({e})') from None
 
@@ -197,3 +200,26 @@ def read_table(
         if is_first_process(): print(f'{fn.name}: its first line names an audio file, so it has no header (header=0 says that it has one)')
         res = read_cells(fn, sep, encoding, header=None, **kwargs)
     return res
+
+# %% ../../nbs/data/tables.ipynb #25c504f9
+class Recordings:
+    "The recordings of a folder, to be found by the names that tables give them"
+    def __init__(self,
+        folder, # with recordings in it or below
+    ):
+        self.folder = Path(folder)
+        try: self.files = list(get_audio_files(folder))
+        except FileNotFoundError: self.files = []
+        self.by_name = {}
+        for o in self.files: self.by_name.setdefault(o.name, []).append(o)
+
+    def find(self,
+        name, # a path, relative to the folder or absolute, or only a file's name
+    )->str:
+        "The recording of this name; the name itself where it is not there; ValueError where several folders have one"
+        text = str(name).replace('\\', '/')
+        for o in (Path(name), self.folder/text):
+            if o.is_file(): return str(o)
+        same = self.by_name.get(text.rsplit('/', 1)[-1], [])
+        if len(same)>1: raise ValueError(f'{name}: {same[0]} and {same[1]} have this name; give paths relative to {self.folder}')
+        return str(same[0]) if same else str(self.folder/text)

@@ -7,9 +7,10 @@ __all__ = []
 
 # %% ../../nbs/export/hub.ipynb #c4674bd3
 from ..core.files import *
+from ..core.untrusted import printable
 from ..models.encoder import *
 from fastai.basics import *
-import json, tempfile, slicer_fastai
+import html, json, re, tempfile, slicer_fastai
 
 # %% ../../nbs/export/hub.ipynb #58ca3213
 def recipe_rows(
@@ -46,13 +47,23 @@ def encoder_rows(encoder)->dict: # name → value
             'slicer_fastai':slicer_fastai.__version__}
 
 # %% ../../nbs/export/hub.ipynb #1f54487d
+def markdown_text(
+    o,  # a name, a label, a number
+)->str:
+    "Text that says in Markdown what it says here: no HTML, links, code or columns of its own"
+    text = printable(' '.join(str(o).splitlines()))
+    return re.sub(r'[|`]|(?<=\])\(', r'\\\g<0>', html.escape(text, quote=False))
+
 def markdown_table(
     header,  # of the columns
     rows,    # of cells
 )->str:
-    "A table in Markdown; what would break a cell is escaped"
-    def line(cells): return '| '+' | '.join(str(cell).replace('|', '\\|').replace('\n', ' ') for cell in cells)+' |'
-    return '\n'.join([line(header), '|'+'---|'*len(header), *map(line, rows)])
+    "A table in Markdown; what would break a cell, or act as Markdown or HTML, is escaped"
+    def line(cells):
+        content = ' | '.join(map(markdown_text, cells))
+        return f'| {content} |'
+    rule = '|'+'---|'*len(header)
+    return '\n'.join([line(header), rule, *map(line, rows)])
 
 def results_table(
     results,  # of `benchmark` or `compare_encoders`, a table, or a dict of figures
@@ -63,18 +74,22 @@ def results_table(
     return markdown_table(['',*table.columns], [[name,*row] for name,row in zip(table.index, table.to_numpy())])
 
 # %% ../../nbs/export/hub.ipynb #89dd231e
+def without_html(text):
+    "Words of the user's own: Markdown stays, HTML doesn't"
+    return html.escape(text, quote=False) if isinstance(text, str) else text
+
 not_stated = '*Not stated.*'
 card_template = """---
 {{ card_data }}
 ---
 
-# {{ name }}
+# {{ title }}
 
 An audio encoder made with slicer_fastai, the library of SLICER (arXiv 2211.01519).
 
 ```python
 from slicer_fastai.all import *
-enc = AudioEncoder.from_pretrained('{{ name }}')
+enc = AudioEncoder.from_pretrained({{ name }})
 enc.embed('recording.wav')
 ```
 {% for title,text in sections.items() %}
@@ -101,14 +116,15 @@ def model_card(self:AudioEncoder,
     own_limits = f'The encoder looks at windows of {front.duration:g} s and combines them by {self.pool}: '\
         f'what unfolds over a longer time counts only as an average. It uses nothing above {front.mel.f_max:g} Hz.'
     sections = {'Recipe':markdown_table(['',''], rows.items()) if rows else not_stated,
-                'Data':data or not_stated,
+                'Data':without_html(data) or not_stated,
                 'How good it is':not_stated if results is None else results_table(results),
-                'Limits':own_limits if limits is None else f'{own_limits} {limits}',
+                'Limits':own_limits if limits is None else f'{own_limits} {without_html(limits)}',
                 'Licence':license or '**To be chosen**: until then nobody may use it.',
                 'The encoder':markdown_table(['',''], encoder_rows(self).items())}
     head = ModelCardData(library_name='slicer_fastai', license=license, pipeline_tag='feature-extraction',
                          tags=['audio','slicer','arxiv:2211.01519'])
-    return ModelCard.from_template(head, template_str=card_template, name=name, sections=sections)
+    return ModelCard.from_template(head, template_str=card_template, title=markdown_text(name), name=repr(printable(name)),
+                                   sections=sections)
 
 # %% ../../nbs/export/hub.ipynb #83e12a5f
 @patch

@@ -15,11 +15,11 @@ from sklearn.base import BaseEstimator, TransformerMixin
 class SoundEmbedder(TransformerMixin, BaseEstimator):
     "Sounds → embeddings, as a transformer of scikit-learn"
     def __init__(self,
-        encoder='slicer-small', # an `AudioEncoder`, or what `AudioEncoder.from_pretrained` takes: a folder, a name; that one goes to fastai's `default_device()`
+        encoder='slicer-small', # an `AudioEncoder`; or a folder or name for `from_pretrained`, then on fastai's `default_device()`
         sr:int=None,            # sample rate of arrays, hertz
         max_s:float=None,       # seconds of each sound, from its start; default: all
         bs:int=32,              # windows at a time
-    ): self.encoder,self.sr,self.max_s,self.bs = encoder,sr,max_s,bs
+    ): store_attr()
 
     def fit(self,
         X,      # sounds: what `get_clips` takes, or an array (n, samples), a sound a row
@@ -27,10 +27,12 @@ class SoundEmbedder(TransformerMixin, BaseEstimator):
     ):
         "Read the encoder, if it is given by name"
         if hasattr(X, 'toarray'): raise TypeError('X is sparse, sounds are not: give X.toarray()')
-        e = AudioEncoder.from_pretrained(self.encoder).to(default_device()) if isinstance(self.encoder, (str,Path)) else self.encoder
-        if not hasattr(e, 'num_features'):
-            raise TypeError(f'encoder: {type(e).__name__} is neither an AudioEncoder nor the name of one')
-        self.encoder_,self.n_features_out_ = e,e.num_features
+        encoder = self.encoder
+        if isinstance(encoder, (str,Path)): encoder = AudioEncoder.from_pretrained(encoder).to(default_device())
+        if not hasattr(encoder, 'num_features'):
+            raise TypeError(f'encoder: {type(encoder).__name__} is neither an AudioEncoder nor the name of one')
+        self.encoder_ = encoder
+        self.n_features_out_ = encoder.num_features
         return self
 
     def transform(self,
@@ -38,8 +40,9 @@ class SoundEmbedder(TransformerMixin, BaseEstimator):
     )->np.ndarray: # (n, num_features) float32
         "One vector a sound"
         if not hasattr(self, 'encoder_'): self.fit(X)
-        if isinstance(X, np.ndarray) and X.ndim==2 and X.dtype.kind not in 'OUS':     # rows are sounds, not channels of one
-            X = list(X.astype(np.float32) if X.dtype==np.int64 else X)                # scikit-learn's checks ask for int64
+        if isinstance(X, np.ndarray) and X.ndim==2 and X.dtype.kind not in 'OUS':
+            if X.dtype==np.int64: X = X.astype(np.float32)    # scikit-learn's checks ask for int64
+            X = list(X)                                       # rows are sounds, not channels of one
         return embed(self.encoder_, X, sr=self.sr, max_s=self.max_s, bs=self.bs, progress=False)
 
     def get_feature_names_out(self, input_features=None):
@@ -47,5 +50,7 @@ class SoundEmbedder(TransformerMixin, BaseEstimator):
     def __sklearn_is_fitted__(self): return True
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.requires_fit,tags.no_validation,tags.transformer_tags.preserves_dtype = False,True,[]
+        tags.requires_fit = False
+        tags.no_validation = True
+        tags.transformer_tags.preserves_dtype = []
         return tags

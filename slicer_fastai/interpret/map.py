@@ -14,12 +14,30 @@ from .clips import labels_of, picture_grid, sample_files
 from .clusters import cluster_labels
 from .pages import Markup, file_source, render
 from fastai.basics import *
+from IPython.display import HTML as DisplayHTML
+from matplotlib.patheffects import withStroke
 
 # %% ../../nbs/interpret/map.ipynb #56461351
 def label_colours(names)->dict: # name → colour
-    "Colours from dark to light for names in order"
-    colours = plt.get_cmap('viridis')(np.linspace(0, .93, len(names)))
+    "Colours that can be told apart, up to 20; from dark to light for more"
+    if len(names)<=10: colours = plt.get_cmap('tab10').colors
+    elif len(names)<=20: colours = plt.get_cmap('tab20').colors
+    else: colours = plt.get_cmap('viridis')(np.linspace(0, .93, len(names)))
     return dict(zip(names, colours))
+
+def name_groups(
+    xy:np.ndarray, # positions (n, 2)
+    labels,        # (n,) of str
+    names,         # the labels
+    ax,            # axes
+):
+    "Write each label where most of its points are"
+    halo = [withStroke(linewidth=2.5, foreground='w')]
+    for name in names:
+        own = xy[labels==name]
+        far = ((own[:,None]-own)**2).sum(-1)
+        x,y = own[np.median(far, axis=1).argmin()]
+        ax.text(x, y, name, fontsize=7, ha='center', va='center', path_effects=halo)
 
 def scatter_labels(
     xy:np.ndarray, # positions (n, 2)
@@ -29,12 +47,13 @@ def scatter_labels(
     title:str,
     **kwargs       # to `plt.scatter`
 ):
-    "Draw a map: a colour and a shape for each label, with a legend of at most 20"
+    "Draw a map: a colour and a shape for each label; up to 8 in a legend, up to 40 named where most of their points are"
     colours,markers = label_colours(names),itertools.cycle('os^Dv')
     for name,marker in zip(names, markers):
         look = dict(s=10, marker=marker, color=colours[name], label=name)
         ax.scatter(*xy[labels==name].T, **{**look, **kwargs})
-    if 1<len(names)<=20:
+    if 8<len(names)<=40: name_groups(xy, labels, names, ax)
+    elif 1<len(names)<=8:
         ax.legend(fontsize=7, loc='center left', bbox_to_anchor=(1,.5))
     ax.set(xticks=[], yticks=[], title=title)
 
@@ -110,6 +129,24 @@ def soundmap(
     return render('soundmap.html', points=points, colours=colours, width=width, height=height)
 
 # %% ../../nbs/interpret/map.ipynb #c7070b9e
+@patch
+def play_map(self:SoundIndex,
+    n:int=24,           # files at most, of each label alike many
+    labels=None,        # one a file, or a function from file to label; default: the labels of the index, else the folders
+    method:str='tsne',  # 'tsne', 'pca' or 'umap'
+    seed:int=42,        # of the map
+)->DisplayHTML: # for a notebook; each sound is about 8 kB
+    "A map of some of the files that plays the one nearest to a click"
+    has_labels = any(label is not None for label in self.labels)
+    if labels is None and has_labels: labels = self.labels
+    labels = labels_of(labels, self.files)
+    turn = pd.Series(labels).groupby(labels).cumcount().to_numpy()
+    some = np.sort(np.argsort(turn, kind='stable')[:n])
+    xy = project(self.file_vectors()[some], method, seed)
+    files = [self.files[i] for i in some]
+    sources = [file_source(f, self.encoder.front.duration) for f in files]
+    return DisplayHTML(soundmap(xy, labels[some], [Path(f).name for f in files], sources))
+
 @patch
 def map_html(self:SlicerLearner,
     fn='map.html',      # where to write

@@ -73,10 +73,9 @@ def arch_name(encoder)->str:
     return arch if isinstance(arch, str) else type(arch).__name__
 
 def default_title(data):
-    "The encoder, and the number of clips it was trained on"
-    name = arch_name(data.learn.encoder)
-    n = data.sizes[0]
-    return f'{name} on {n:,} clips' if n else name
+    "The folder of the recordings, and today's date"
+    folder = Path(data.learn.dls.path).resolve().name                   # not its parents: a report is to be sent around
+    return f'{folder}, {datetime.now():%-d %B %Y}' 
 
 def fit_settings(data)->dict:
     "Epochs, learning rate, time: as far as recorder and log of `Health` know"
@@ -203,16 +202,24 @@ def listens_section(data)->Markup:
 
 #: Heading, a line on how to read it, and the function that makes it
 report_sections = [
-    ('How the run went', 'Measured on one batch of validation clips, before training and after each epoch.', health_section),
-    ('Losses', 'Means of each epoch, with views drawn anew: near the figures above, not the same. Read the instance loss '
-               'against chance, ln(1 + keys in the queue): what guessing would reach.', losses_section),
-    ('Views', 'What the student gets of a clip; the sound is the log-mel turned back to sound. White boxes show what was '
-              'cropped: solid for view 1, dashed for view 2.', views_section),
-    ('k-mix', 'A clip is mixed with one of the cluster farthest from its own.', kmix_section),
-    ('Map', 'Sounds that lie side by side are alike to the encoder. A button dims all other points.', map_section),
-    ('Clusters', 'The most used clusters of the cluster head, and the clips that belong to each most clearly.', clusters_section),
-    ('Neighbours', 'Two clips, and the five nearest to each with the cosine of their embeddings.', neighbours_section),
-    ('Where the encoder listens', 'Gradient × input: light is what makes view 1 like view 2.', listens_section)]
+    ('Clusters', 'The program has sorted the sounds into groups by itself, without names. Here are the largest, each with the '
+                 'sounds that belong to it most clearly. Listen: do they have something in common?', clusters_section),
+    ('Neighbours', 'Two sounds, and the five most like each among all others. The number is the likeness: 1 is the same '
+                   'sound, 0 nothing in common.', neighbours_section),
+    ('Map', 'Every point is a sound; a click plays it. Sounds that lie close together are alike to the program; how far '
+            'apart distant ones lie says nothing. A button shows the sounds of one folder.', map_section),
+    ('How the run went', 'The training in eight curves, from before it to its end, measured on sounds that it did not train on. '
+                         'The loss is the price of recognising a sound that was changed; chance is what guessing would cost.',
+     health_section),
+    ('Losses', 'Means of each epoch, with the sounds changed anew: near the figures above, not the same. Read the instance loss '
+               'against chance, ln(1 + keys in the queue).', losses_section),
+    ('Views', 'What the network is given: two moments of a clip with other sounds mixed in, which it has to recognise as one '
+              'clip. White boxes show what was cropped: solid for view 1, dashed for view 2.', views_section),
+    ('k-mix', 'What is mixed in comes from the group of sounds that is least like the clip.', kmix_section),
+    ('Where the encoder listens', 'Light is what makes the two views of a clip alike to it (gradient × input).', listens_section)]
+
+#: So many sections come first, before the figures
+n_sound_sections = 3
 
 # %% ../../nbs/interpret/report.ipynb #6e6952ce
 def anchor_of(title): return title.lower().replace(' ', '-')
@@ -249,9 +256,28 @@ def next_steps(data)->list:
         steps.append('use it: audio_learner(labelled_dls, learn.encoder).fine_tune(5), or learn.encoder.index(folder)')
     return [*steps, 'the same with another seed, and compare(this, that): one run is one draw']
 
+def of_hundred(share)->str: return f'{round(100*share)} of 100'
+
+def plain_sentence(
+    log, # of `Health`, or None
+)->str:
+    "Whether it helped, for a reader who knows none of the terms"
+    gains = probe_gains(log)
+    if not log: return 'Whether training helped was not measured.'
+    if not gains: return ('Whether training helped cannot be said: for that, a few of the recordings must be labelled. '
+                          'Listen to the groups below and judge by ear.')
+    best = max(gains, key=lambda o: abs(o.gain))
+    was,now = of_hundred(best.start),of_hundred(best.trained)
+    checked = f'told what kind a sound is in {now} cases, and in {was} before (checked on {best.n} labelled sounds)'
+    lifts = {o.lift for o in gains}
+    if lifts>={1,-1}: return f'Training helped with one question and harmed another; see the table below. With one of them it {checked}.'
+    if 1 in lifts: return f'Training helped: the program {checked}.'
+    if -1 in lifts: return f'Training made it worse: the program {checked}.'
+    return f'No gain can be shown: the program {checked}; that is within what chance would do.'
+
 def verdict(data)->dict: # values of the template
-    "The sentence on health with its curves, what was gained, what to try next"
-    values = dict(health='', next_steps=next_steps(data))
+    "The sentences on what was gained and on health with its curves, what to try next"
+    values = dict(health='', next_steps=next_steps(data), plain_sentence=plain_sentence(data.log))
     if not data.log: return values
     curves,_ = drawn_figures(lambda: plot_gains(data.log))
     gains = probe_gains(data.log)
@@ -293,7 +319,7 @@ def announce(fn)->Path:
 @patch
 def report(self:SlicerLearner,
     fn='report.html',   # where to write
-    title=None,         # headline; default: encoder and number of clips
+    title=None,         # headline; default: the folder of the recordings and the date
     labels=None,        # for the map and the purity of clusters: a function from file to label, or one for each of `files`; default: folders
     files=None,         # audio files for map, clusters and neighbours; default: up to `max_n` clips of the data
     max_n:int=250,      # clips on the map, each with its sound
@@ -301,12 +327,13 @@ def report(self:SlicerLearner,
     sizes:tuple=None,   # numbers of training and validation clips; default: those of its data (an exported learner has none)
     seed:int=42,        # of the choice of clips, views and map
 )->Path: # the page, at most 5 MB by default
-    "Write a run as one self-contained page: verdict, settings, health, losses, views, k-mix, map, clusters, neighbours"
+    "Write a run as one self-contained page: did it help, sounds (clusters, neighbours, map), then figures and settings"
     data = ReportData(self, files, labels, max_n, seed, sizes)
     title = str(ifnone(title, default_title(data)))
     with no_random(seed, reproducible=False):
-        sections = Markup('').join([report_section(data, *section) for section in report_sections])
+        sections = [report_section(data, *section) for section in report_sections]
+        sounds,figures = Markup('').join(sections[:n_sound_sections]),Markup('').join(sections[n_sound_sections:])
         contents = [(name, anchor_of(name)) for name,*_ in report_sections]
-        values = dict(title=title, contents=contents, sections=sections, record=run_record(data, title, notes))
+        values = dict(title=title, contents=contents, sounds=sounds, figures=figures, record=run_record(data, title, notes))
         page = render('report.html', **values, **verdict(data))
     return announce(write_whole(fn, page))

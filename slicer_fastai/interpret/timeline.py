@@ -83,8 +83,9 @@ def events_between(
     start, end,  # seconds
 )->pd.DataFrame:
     "The events of a recording that touch a stretch of time"
-    same = np.array([Path(str(o)).name==name for o in events.file], bool)
-    return events[same & (events.end>start).to_numpy() & (events.start<end).to_numpy()]
+    names = events.file.map(lambda file: Path(str(file)).name)
+    touches = (events.end>start) & (events.start<end)
+    return events[(names==name) & touches]
 
 def plot_events(
     recording,           # an audio file
@@ -104,8 +105,9 @@ def plot_events(
     labels = sorted({str(o) for t in own.values() for o in t.label})
     colours = {o:plt.get_cmap('tab10')(i%10) for i,o in enumerate(labels)}
     heights = [2.2, *[.35+.25*max(1, len(labels))]*len(own)]
-    fig,axs = plt.subplots(len(heights), 1, figsize=figsize or (10, sum(heights)+.5), height_ratios=heights, sharex=True, constrained_layout=True, squeeze=False)
-    axs = axs[:,0]
+    size = figsize or (10, sum(heights)+.5)
+    look = dict(height_ratios=heights, sharex=True, constrained_layout=True, squeeze=False)
+    axs = plt.subplots(len(heights), 1, figsize=size, **look)[1][:,0]
     spec = long_spectrogram(recording, start, end)
     spec.show(ax=axs[0], title=name)
     axs[0].images[0].set_extent((start, start+spec.duration, 0, spec.shape[-2]))
@@ -123,5 +125,6 @@ def plot(self:Events,
 )->np.ndarray:
     "Draw the events of one recording over its spectrogram, see `plot_events`"
     files = self.file.unique()
-    if recording is None and len(files)!=1: raise ValueError(f'events of {len(files)} recordings: say which, e.g. plot({files[0]!r})' if len(files) else 'no events: say plot(recording)')
+    if recording is None and not len(files): raise ValueError('no events: say plot(recording)')
+    if recording is None and len(files)>1: raise ValueError(f'events of {len(files)} recordings: say which, e.g. plot({files[0]!r})')
     return plot_events(files[0] if recording is None else recording, self, **kwargs)

@@ -21,7 +21,8 @@ def conv_block(
 
 # %% ../../nbs/models/audiontt.ipynb #cab444dd
 class AudioNTT(Module):
-    "AudioNTT2020 (Koizumi et al., DCASE 2020; BYOL-A, arXiv 2103.06695): log-mels (B, 1, n_mels, frames) → (B, frames//2^blocks, d)"
+    """AudioNTT2020 (Koizumi et al., DCASE 2020; BYOL-A, arXiv 2103.06695):
+    log-mels (B, 1, n_mels, frames) → (B, frames//2^blocks, d)"""
     def __init__(self,
         d:int=2048,        # size of the vectors (SLICER: 2048)
         n_mels:int=64,     # mel bands
@@ -29,7 +30,7 @@ class AudioNTT(Module):
         width:int=64,      # channels of the convolutions
         drop:float=0.3,    # dropout between the two linear layers
         blocks:int=3,      # of convolutions, each halves bands and frames
-        local:bool=False,  # put the output of the convolutions, which is local, beside the last layer (BYOL-A's second paper, arXiv 2204.07402)
+        local:bool=False,  # put the convolutions' output beside the last layer (BYOL-A's second paper, arXiv 2204.07402)
         **kwargs           # what timm passes to every model; not used
     ):
         flat = width*(n_mels//2**blocks)
@@ -46,7 +47,8 @@ class AudioNTT(Module):
         x:Tensor,  # log-mels (B, in_chans, n_mels, frames)
     )->dict: # name → frames (B, T, ·); of convolutions mel × channel
         "The output of each layer by its name: 'conv1' and so on, 'fc1', 'fc2', and 'top', the last"
-        if x.shape[-1]<self.min_frames: x = F.pad(x, (0, self.min_frames-x.shape[-1]))
+        if x.shape[-1]<self.min_frames:
+            x = F.pad(x, (0, self.min_frames-x.shape[-1]))
         layers = {}
         for i,block in enumerate(self.conv, 1):
             x = block(x)
@@ -55,7 +57,8 @@ class AudioNTT(Module):
         layers['fc1'] = self.fc[0](flat)
         layers['fc2'] = self.fc[1:4](layers['fc1'])
         layers['top'] = self.fc[4](layers['fc2'])
-        if self.local: layers['top'] = torch.cat([flat, layers['top']], -1)
+        if self.local:
+            layers['top'] = torch.cat([flat, layers['top']], -1)
         return layers
 
     def forward_features(self, x): return self.forward_layers(x)['top']
@@ -66,7 +69,8 @@ audiontt_names = 'audiontt','audiontt2022'                              # in tim
 
 def _audiontt(pretrained, **kwargs):
     if pretrained: raise ValueError('audiontt has no published weights: use pretrained=False')
-    for k in ('pretrained_cfg','pretrained_cfg_overlay','cache_dir','num_classes','global_pool'): kwargs.pop(k, None)
+    for k in ('pretrained_cfg','pretrained_cfg_overlay','cache_dir','num_classes','global_pool'):
+        kwargs.pop(k, None)
     return AudioNTT(**kwargs)
 
 @register_model
@@ -82,5 +86,5 @@ def audiontt2022(
     pretrained=False, # ValueError if True: there are no weights
     **kwargs          # to `AudioNTT`
 ):
-    "The encoder of BYOL-A's second paper (arXiv 2204.07402): two blocks, local beside global features, 1024 + 2048 numbers a frame"
+    "BYOL-A's second encoder (arXiv 2204.07402): two blocks, local beside global features, 1024 + 2048 numbers a frame"
     return _audiontt(pretrained, **{'blocks':2, 'local':True, **kwargs})

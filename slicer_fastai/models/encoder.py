@@ -29,7 +29,8 @@ def unfit_error(arch, n_mels, frames, why)->ValueError:
 
 def check_name(arch):
     "ValueError with similar names where timm has no model of that name"
-    if ':' in arch or timm.is_model(arch.split('.')[0]): return
+    if ':' in arch or timm.is_model(arch.split('.')[0]):
+        return
     near = difflib.get_close_matches(arch, timm.list_models(), 5, cutoff=.4)
     hint = f'; similar names: {", ".join(near)}' if near else ''
     raise ValueError(f"timm has no model {arch!r}{hint}. `timm.list_models('*net*')` searches")
@@ -64,7 +65,8 @@ def norm_of_map(
     if hasattr(net, 'frame_layout') or not hasattr(net, 'forward_intermediates'): return None
     for norm in (True, False):                                          # hiera takes no norm
         try:
-            if last_map(net, x, norm).shape[1]==net.num_features: return norm
+            if last_map(net, x, norm).shape[1]==net.num_features:
+                return norm
         except AssertionError: pass
     return None
 
@@ -78,8 +80,9 @@ def to_frames(
     axes = (layout or {4:'b c f t', 3:'b t c', 2:'b c'}.get(ndim, '')).split()
     if len(axes)!=ndim or not {'b','c'}<=set(axes)<=set('bcft'):
         got = tuple(y.shape) if ndim else type(y).__name__
-        raise ValueError(f"the network returns {got}, frame_layout is {layout!r}: let it return a tensor and set its attribute "
-                         "`frame_layout` to the order of the axes, e.g. 'b c f t', 'b t c' or 'b c' (batch, channels, mel, time)")
+        raise ValueError(
+            f"the network returns {got}, frame_layout is {layout!r}: let it return a tensor and set its attribute `frame_layout` "
+            "to the order of the axes, e.g. 'b c f t', 'b t c' or 'b c' (batch, channels, mel, time)")
     y = y.permute([axes.index(o) for o in 'btfc' if o in axes])
     if 'f' in axes: y = y.mean(-2)
     return y if 't' in axes else y[:,None]
@@ -91,7 +94,7 @@ def mean_and_std(y):
     return torch.cat([y.mean(-2), std], -1)
 
 def mean_square_change(y, steps):
-    "Mean square of how much frames (..., T, d) change from one to `steps` later (..., d); the last frame where there are fewer"
+    "Mean square change of frames (..., T, d) within `steps` of them (..., d), or from first to last of fewer"
     T = y.shape[-2]
     steps = torch.sym_min(steps, T-1)
     return (y[...,steps:,:]-y[...,:T-steps,:]).square().mean(-2)
@@ -113,24 +116,26 @@ def align(
 class AudioEncoder(Module):
     "Log-mel spectrograms (B, 1, n_mels, frames) → embeddings (B, d), for any timm model or module"
     def __init__(self,
-        arch='audiontt',        # a timm name, or a module from (B, in_chans, n_mels, frames) to a feature map, frames (B, T, d) or vectors
+        arch='audiontt',        # a timm name, or a module from log-mels to a feature map, frames (B, T, d) or vectors
         pretrained:bool=False,  # timm's weights for `arch`
         in_chans:int=1,         # channels of the input
         front:FrontEnd=None,    # from a file to the input, kept with the weights; default: `FrontEnd()`
-        layers=None,            # layers that the embedding is read at, see `layer_names`; default: several, as measured (SLICER: 'top')
+        layers=None,            # to read the embedding at, see `layer_names`; default: as measured (SLICER: 'top')
         pool:str='mean+std',    # over time: 'mean+std' (side by side), 'max+mean' (their sum, SLICER), 'mean', 'max'
-        changes:dict=None,      # layer → time steps: the root mean square change within so many steps is read as well; default: as measured, none where `layers` is given
+        changes:dict=None,      # layer → time steps within which its change is read; default: as measured, {} where `layers` is given
         **kwargs                # to timm's `create_model`, e.g. `d=512` for audiontt
     ):
-        if pool not in poolings: raise ValueError(f'pool={pool!r}: use one of {", ".join(poolings)}')
+        if pool not in poolings:
+            raise ValueError(f'pool={pool!r}: use one of {", ".join(poolings)}')
         store_attr('arch,in_chans,pool,kwargs')
         self.front,self.norm = ifnone(front, FrontEnd()),NormalizeSpec()
         self.n_frames = self.front.n_frames                             # the length it is made for
         self.body = arch
         if isinstance(arch, str):
             self.body = create_body(arch, pretrained, in_chans, self.front.n_mels, self.n_frames, **kwargs)
-        self.body.to(memory_format=torch.channels_last)                 # measured: 1.5-3 times faster convolutions on CPU
-        if changes is None: changes = getattr(self.body, 'read_changes', {}) if layers is None else {}
+        self.body.to(memory_format=torch.channels_last)                 # convolutions are 1.5-3 times as fast on CPU
+        if changes is None:
+            changes = getattr(self.body, 'read_changes', {}) if layers is None else {}
         if layers is None: layers = getattr(self.body, 'read_layers', ('top','logmel'))
         self.layers = tuple(layers.split() if isinstance(layers, str) else layers)
         self.changes = {name:tuple(steps) for name,steps in changes.items()}
@@ -141,9 +146,11 @@ class AudioEncoder(Module):
         head:bool=False, # the last layer only, as the heads of pre-training see it
     )->list: # frames (B, T, ·) of each of `layers`; T may differ
         "The output of each of `layers`; of two windows (B, 2, n_mels, frames) the first counts"
-        if isinstance(x, TensorBase): x = x.as_subclass(Tensor)         # only then: torch.export cannot trace as_subclass
+        if isinstance(x, TensorBase):
+            x = x.as_subclass(Tensor)         # torch.export cannot trace as_subclass
         x = self.norm(x[:,:self.in_chans])
-        if head or self.layers==('top',): return [self._in_pieces(self._top, x)]
+        if head or self.layers==('top',):
+            return [self._in_pieces(self._top, x)]
         named = self._in_pieces(self._named, x)
         return [x.flatten(1,2).mT if o=='logmel' else named[o] for o in self.layers]
 
@@ -197,14 +204,16 @@ def _probe(self:AudioEncoder):
         try:
             self.map_norm = norm_of_map(self.body, x)
             y = self._output(x)
-        except (RuntimeError, AssertionError, ValueError) as e: raise unfit_error(self.arch, n_mels, n, e) from e
+        except (RuntimeError, AssertionError, ValueError) as e:
+            raise unfit_error(self.arch, n_mels, n, e) from e
         _,self.moments,self.top_features = self._as_frames(y).shape     # moments: time steps of one window
         self._check_features()
         self.layer_names = self._layer_names(x)
         unknown = first(o for o in self.layers if o not in self.layer_names)
         if unknown: raise ValueError(f'layers: {unknown!r} is none of {", ".join(self.layer_names)}')
         unread = first(o for o in self.changes if o not in self.layers)
-        if unread: raise ValueError(f'changes: {unread!r} is none of the layers that are read: {", ".join(self.layers)}')
+        if unread:
+            raise ValueError(f'changes: {unread!r} is none of the layers read: {", ".join(self.layers)}')
         self.any_length = all(self._takes(x, length) for length in (2*n+5, n//2+1))
         parts = self.parts(x)
         self.frame_features = sum(o.shape[-1] for o in parts)
@@ -216,14 +225,16 @@ def _check_features(self:AudioEncoder):
     declared = getattr(self.body, 'num_features', self.top_features)
     told = isinstance(self.arch, str) or hasattr(self.body, 'frame_layout')
     if told or declared==self.top_features: return
-    raise ValueError(f'{type(self.body).__name__} has {declared} features, its output read as (batch, channels, mel, time) or (batch, time, '
-                     f"channels) has {self.top_features}: set its attribute `frame_layout`, e.g. to 'b f t c'")
+    raise ValueError(
+        f'{type(self.body).__name__} has {declared} features, its output read as (batch, channels, mel, time) or '
+        f"(batch, time, channels) has {self.top_features}: set its attribute `frame_layout`, e.g. to 'b f t c'")
 
 @patch
 def _takes(self:AudioEncoder, x, n_frames):
     "Does the network take another number of frames?"
     x = x[...,:1].expand(-1,-1,-1,n_frames).contiguous()
-    try: return self._top(x).shape[-1]==self.top_features
+    try:
+        return self._top(x).shape[-1]==self.top_features
     except Exception: return False
 
 # %% ../../nbs/models/encoder.ipynb #030c03a9
@@ -244,7 +255,8 @@ def _top(self:AudioEncoder, x): return self._as_frames(self._output(x))
 @patch
 def _layer_names(self:AudioEncoder, x):
     "Names of the layers that can be read: the network's own, or timm's stages and the last"
-    if hasattr(self.body, 'forward_layers'): return (*self.body.forward_layers(x),'logmel')
+    if hasattr(self.body, 'forward_layers'):
+        return (*self.body.forward_layers(x),'logmel')
     has_stages = hasattr(self.body, 'forward_intermediates') and hasattr(self.body, 'feature_info')
     n_stages = len(self.body.feature_info) if has_stages else 0
     return (*(f'stage{i+1}' for i in range(n_stages)),'top','logmel')
@@ -254,8 +266,10 @@ def _named(self:AudioEncoder, x):
     "The layers of `self.layers` by their names, as frames (B, T, ·)"
     if hasattr(self.body, 'forward_layers'): return self.body.forward_layers(x)
     stages = sorted(int(o.removeprefix('stage'))-1 for o in self.layers if o.startswith('stage'))
-    maps = self.body.forward_intermediates(x, indices=stages, output_fmt='NCHW', intermediates_only=True) if stages else []
-    res = {f'stage{i+1}':to_frames(m) for i,m in zip(stages, maps)}
+    res = {}
+    if stages:
+        maps = self.body.forward_intermediates(x, indices=stages, output_fmt='NCHW', intermediates_only=True)
+        res = {f'stage{i+1}':to_frames(m) for i,m in zip(stages, maps)}
     if 'top' in self.layers: res['top'] = self._top(x)
     return res
 
@@ -264,22 +278,26 @@ def _named(self:AudioEncoder, x):
 def _in_pieces(self:AudioEncoder, f, x):
     "`f` of spectrograms of any length; where the network takes one length only, of pieces that are joined again"
     n = self.n_frames
-    if self.any_length or x.shape[-1]==n: return f(x)
+    if self.any_length or x.shape[-1]==n:
+        return f(x)
     pieces = F.pad(x, (0, -x.shape[-1]%n)).unflatten(-1, (-1,n)).movedim(-2,1)
-    y = f(pieces.flatten(0,1))
     def join(o): return o.unflatten(0, (len(x),-1)).flatten(1,2)
-    return {k:join(o) for k,o in y.items()} if isinstance(y, dict) else join(y)
+    y = f(pieces.flatten(0,1))
+    if not isinstance(y, dict): return join(y)
+    return {name:join(o) for name,o in y.items()}
 
 @patch
 def set_front(self:AudioEncoder,
     front:FrontEnd,  # of the data; windows may be longer or shorter than before
 ):
     "Use this front end from now on; ValueError names what differs from the one that the network was made for"
-    old,new = self.front.cfg,front.cfg
+    old = self.front.cfg
+    new = front.cfg
     changed = [k for k in {**old, **new} if k!='duration' and old.get(k)!=new.get(k)]
     if changed:
         differences = '; '.join(f'{k} was {old.get(k)!r} and is {new.get(k)!r} here' for k in changed)
-        raise ValueError(f'the data do not fit the encoder: {differences}. Build the DataLoaders with front=encoder.front')
+        raise ValueError(f'the data do not fit the encoder: {differences}. '
+                         'Build the DataLoaders with front=encoder.front')
     if not self.any_length and front.n_frames!=self.n_frames:
         raise ValueError(f'this network takes {self.n_frames} frames only, these data have {front.n_frames}: '
                          f'use duration={self.front.duration}')
@@ -291,8 +309,9 @@ def save_pretrained(self:AudioEncoder,
     path,  # a folder; made if needed
 ):
     "Write `model.safetensors` and `config.json` into `path`; what is there stays until all is written"
-    if not isinstance(self.arch, str): raise ValueError('this encoder holds a module of your own: save its state_dict() '
-        'with torch.save, or register it with timm and use its name')
+    if not isinstance(self.arch, str):
+        raise ValueError('this encoder holds a module of your own: save its state_dict() with torch.save, '
+                         'or register it with timm and use its name')
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     new = path/'model-new.safetensors'
@@ -316,53 +335,73 @@ class ConfigError(ValueError):
 
 # %% ../../nbs/models/encoder.ipynb #fa6d7aff
 config_types = dict(arch=str, in_chans=int, layers=list, pool=str, changes=dict, kwargs=dict, front=dict, checksum=str)
-reaches_out = re.compile('pretrained|checkpoint|url|hub|cache|scriptable|exportable|features_only')  # to other files, or the network
+#: Names of arguments by which timm reaches for other files or the network
+reaches_out = re.compile('pretrained|checkpoint|url|hub|cache|scriptable|exportable|features_only')
 
 def harmless(kwargs)->dict:
     "Keyword arguments without those that make timm read other files or the network"
     return {k:v for k,v in kwargs.items() if not reaches_out.search(k)}
 
 #: Larger than any encoder has them, small enough to be refused before memory or time are gone: part of the key → most
-largest = {'depth':1000, 'blocks':1000, 'layers':1000, 'front.duration':600, 'front.n_mels':4096, 'front.n_fft':2**17, 'dim':16_384, 'in_chans':1024}
+largest = {'depth':1000, 'blocks':1000, 'layers':1000, 'dim':16_384, 'in_chans':1024,
+           'front.duration':600, 'front.n_mels':4096, 'front.n_fft':2**17}
 
 def check_bounds(fn, key, value):
     "ConfigError for numbers that no encoder has, and for long strings"
     most = first(n for name,n in largest.items() if name in key) or 1_000_000
     least = 0 if key.startswith('front.') else -most
     if isinstance(value, dict):
-        for k,o in value.items(): check_bounds(fn, f'{key}.{k}', o)
+        for k,o in value.items():
+            check_bounds(fn, f'{key}.{k}', o)
     elif isinstance(value, list):
-        for i,o in enumerate(value): check_bounds(fn, f'{key}[{i}]', o)
+        for i,o in enumerate(value):
+            check_bounds(fn, f'{key}[{i}]', o)
     elif isinstance(value, (int,float)) and not least<=value<=most:
         raise ConfigError(fn, key, value, f'is not a number from {least:,} to {most:,}')
-    elif isinstance(value, str) and len(value)>100: raise ConfigError(fn, key, value, 'is too long')
+    elif isinstance(value, str) and len(value)>100:
+        raise ConfigError(fn, key, value, 'is too long')
+
+def check_layers(fn, cfg):
+    "ConfigError for layers that are not names, and changes that are not time steps"
+    layers = cfg.get('layers', [])
+    if not all(isinstance(o, str) for o in layers):
+        raise ConfigError(fn, 'layers', layers, 'are not names')
+    for name,steps in cfg.get('changes', {}).items():
+        whole = isinstance(steps, list) and all(type(o) is int for o in steps)
+        if not whole or len(steps)>100 or not all(0<o<=1000 for o in steps):
+            raise ConfigError(fn, f'changes.{name}', steps, 'are not a list of time steps, whole numbers from 1 to 1000')
 
 def check_types(fn, cfg):
     "ConfigError for unknown or missing keys, and values of another type"
     for key,value in cfg.items():
-        if key not in config_types: raise ConfigError(fn, key, value, f'is not a setting: these are {", ".join(config_types)}')
-        if type(value) is not config_types[key]: raise ConfigError(fn, key, value, f'is not a {config_types[key].__name__}')
-    missing = first(k for k in config_types if k not in cfg and k not in ('checksum','layers','changes'))
+        wanted = config_types.get(key)
+        if wanted is None:
+            raise ConfigError(fn, key, value, f'is not a setting: these are {", ".join(config_types)}')
+        if type(value) is not wanted:
+            raise ConfigError(fn, key, value, f'is not a {wanted.__name__}')
+    optional = 'checksum','layers','changes'
+    missing = first(k for k in config_types if k not in cfg and k not in optional)
     if missing: raise ConfigError(fn, missing, None, 'is missing')
-    if not all(isinstance(o, str) for o in cfg.get('layers', [])): raise ConfigError(fn, 'layers', cfg['layers'], 'are not names')
-    for name,steps in cfg.get('changes', {}).items():
-        numbers = isinstance(steps, list) and len(steps)<=100 and all(type(o) is int and 0<o<=1000 for o in steps)
-        if not numbers: raise ConfigError(fn, f'changes.{name}', steps, 'are not time steps: a list of whole numbers from 1 to 1000')
+    check_layers(fn, cfg)
 
 def check_arguments(fn, arch, kwargs):
     "ConfigError for names and arguments by which timm would reach for other files or the network"
-    if not re.fullmatch(r'[\w.\-]+', arch): raise ConfigError(fn, 'arch', arch, 'is not a plain model name')
+    if not re.fullmatch(r'[\w.\-]+', arch):
+        raise ConfigError(fn, 'arch', arch, 'is not a plain model name')
     known = inspect.signature(AudioNTT).parameters if arch in audiontt_names else kwargs
     for k,v in kwargs.items():
-        if reaches_out.search(k): raise ConfigError(fn, f'kwargs.{k}', v, 'would read other files or the network')
+        if reaches_out.search(k):
+            raise ConfigError(fn, f'kwargs.{k}', v, 'would read other files or the network')
         if k not in known: raise ConfigError(fn, f'kwargs.{k}', v, 'is not an argument of AudioNTT')
 
 def read_config(
     fn:Path,  # a config.json
 )->dict:
     "The checked config of a saved encoder; `ConfigError` for what is wrong in it"
-    try: cfg = json.loads(read_bounded(fn, 2**20).decode('utf-8'))
-    except (ValueError, RecursionError) as e: raise ConfigError(fn, 'the file', fn.name, f'is not JSON ({e})') from None
+    try:
+        cfg = json.loads(read_bounded(fn, 2**20).decode('utf-8'))
+    except (ValueError, RecursionError) as e:
+        raise ConfigError(fn, 'the file', fn.name, f'is not JSON ({e})') from None
     if not isinstance(cfg, dict): raise ConfigError(fn, 'the file', cfg, 'is not a JSON object')
     check_types(fn, cfg)
     for key,value in cfg.items(): check_bounds(fn, key, value)
@@ -377,7 +416,8 @@ def find_weights(
 )->Path:
     "The weights that belong to a config; `DamagedFile` where no file has the checksum"
     fns = [o for o in (path/'model.safetensors', path/f'model-{crc}.safetensors') if o.exists()]
-    if not fns: raise FileNotFoundError(f'{path} holds no model.safetensors: give a folder written by encoder.save_pretrained')
+    if not fns:
+        raise FileNotFoundError(f'{path} holds no model.safetensors: give a folder written by encoder.save_pretrained')
     fn = fns[0] if crc is None else first(o for o in fns if checksum(o)==crc)
     if fn is None: raise DamagedFile(fns[0], 'differs from the checksum in config.json')
     return fn
@@ -386,7 +426,8 @@ def shapes_in(fn)->dict: # name → shape
     "Shapes of the tensors in a safetensors file; `DamagedFile` where it is not one"
     regular_size(fn)
     try:
-        with safe_open(str(fn), 'pt') as f: return {k:tuple(f.get_slice(k).get_shape()) for k in f.keys()}
+        with safe_open(str(fn), 'pt') as f:
+            return {k:tuple(f.get_slice(k).get_shape()) for k in f.keys()}
     except Exception as e: raise DamagedFile(fn, f'is not a whole safetensors file ({e})') from None
 
 def compare_shapes(fn, cfg, front, weights):
@@ -395,11 +436,13 @@ def compare_shapes(fn, cfg, front, weights):
     try:
         with torch.device('meta'):
             body = create_body(cfg['arch'], False, cfg['in_chans'], front.n_mels, front.n_frames, **cfg['kwargs'])
-    except Exception: return                                            # the error is reported when it is built
+    except Exception:
+        return                                            # the error is reported when it is built
     for name,value in body.state_dict().items():
         shape = tuple(value.shape)
         has = saved.get(f'body.{name}', shape)
-        if shape!=has: raise ConfigError(fn, 'kwargs', cfg['kwargs'], f'do not fit the weights: {name} would be {shape}, it is {has}')
+        if shape==has: continue
+        raise ConfigError(fn, 'kwargs', cfg['kwargs'], f'do not fit the weights: {name} would be {shape}, it is {has}')
 
 # %% ../../nbs/models/encoder.ipynb #3645c191
 def shipped(
@@ -419,36 +462,43 @@ def fetch(
     folder = shipped(path)
     on_hub = re.fullmatch(r'[\w.\-]+/[\w.\-]+', str(path)) and '..' not in str(path)
     if folder.exists() or not on_hub:
-        if revision is not None: raise ValueError(f'revision={revision!r}: {path} is a folder, only the hub has revisions')
-        return folder
+        if revision is None: return folder
+        raise ValueError(f'revision={revision!r}: {path} is a folder, only the hub has revisions')
     from huggingface_hub import snapshot_download
     files = ['config.json','model.safetensors']
-    try: return Path(snapshot_download(str(path), revision=revision, allow_patterns=files, **kwargs))
+    try:
+        return Path(snapshot_download(str(path), revision=revision, allow_patterns=files, **kwargs))
     except Exception as e:
-        raise FileNotFoundError(f'there is no folder {path}, and reading it from the hub failed: {type(e).__name__}: {e}') from e
+        why = f'{type(e).__name__}: {e}'
+        raise FileNotFoundError(f'there is no folder {path}, and reading it from the hub failed: {why}') from e
 
 # %% ../../nbs/models/encoder.ipynb #5d25d8f8
 @patch(cls_method=True)
 def from_pretrained(cls:AudioEncoder,
-    path,               # a folder written by `save_pretrained`, the name of an encoder that comes with the library ('slicer-small'), or owner/name on the hub
+    path,               # a folder of `save_pretrained`, a name that ships ('slicer-small'), or owner/name on the hub
     revision:str=None,  # on the hub: a branch, tag or commit; default: its main branch
     **kwargs            # to huggingface_hub's `snapshot_download`
 )->AudioEncoder: # in evaluation mode
-    "Read a saved encoder. Raises `FileNotFoundError`, `ConfigError` for invalid settings, `DamagedFile` for weights that differ from what was saved"
+    """Read a saved encoder. Raises `FileNotFoundError`, `ConfigError` for invalid settings,
+    `DamagedFile` for weights that differ from what was saved"""
     path = fetch(path, revision, **kwargs)
     fn = path/'config.json'
-    if not fn.exists(): raise FileNotFoundError(f'{path} holds no config.json: give a folder written by encoder.save_pretrained')
+    if not fn.exists():
+        raise FileNotFoundError(f'{path} holds no config.json: give a folder written by encoder.save_pretrained')
     cfg = read_config(fn)
     weights = find_weights(path, cfg.pop('checksum', None))
-    settings,arguments = cfg.pop('front'),cfg.pop('kwargs')
+    settings = cfg.pop('front')
+    arguments = cfg.pop('kwargs')
     try: front = FrontEnd.from_cfg(settings)
-    except (ValueError,TypeError,RuntimeError,ArithmeticError) as e: raise ConfigError(fn, 'front', settings, f'makes no front end: {e}') from None
+    except (ValueError,TypeError,RuntimeError,ArithmeticError) as e:
+        raise ConfigError(fn, 'front', settings, f'makes no front end: {e}') from None
     compare_shapes(fn, {**cfg, 'kwargs':arguments}, front, weights)
     try:
         res = cls(**cfg, front=front, **arguments)
         load_model(res, str(weights))
     except (ValueError,TypeError,RuntimeError,AttributeError) as e:
-        raise ConfigError(fn, 'arch, layers, pool, kwargs', [*cfg.values(), arguments], f'do not fit the weights: {e}') from None
+        values = [*cfg.values(), arguments]
+        raise ConfigError(fn, 'arch, layers, pool, changes, kwargs', values, f'do not fit the weights: {e}') from None
     return res.eval()
 
 # %% ../../nbs/models/encoder.ipynb #a08cd6cd

@@ -24,7 +24,8 @@ def instance_loss(
     if n is not None:
         empty = torch.arange(len(queue), device=q.device)>=n
         bias = bias.masked_fill(empty, -torch.inf)
-    with torch.autocast(q.device.type, enabled=False): negatives = torch.addmm(bias, q, queue.T, alpha=1/temp)
+    with torch.autocast(q.device.type, enabled=False):
+        negatives = torch.addmm(bias, q, queue.T, alpha=1/temp)
     logits = torch.cat([positive,negatives], 1)
     return (logits.logsumexp(1)-positive[:,0]).mean()
 
@@ -58,7 +59,8 @@ def local_loss(
     temp:float=0.1,  # temperature
 )->Tensor: # scalar; ln N by chance
     "Cross-entropy of finding each moment's twin among the moments of all clips"
-    with torch.autocast(z.device.type, enabled=False): sim = z.float()@k.float().T/temp
+    with torch.autocast(z.device.type, enabled=False):
+        sim = z.float()@k.float().T/temp
     own = torch.arange(len(z), device=z.device)
     return F.cross_entropy(sim, own)
 

@@ -10,7 +10,7 @@ from ..core.state import *
 from ..core.untrusted import *
 from ..audio.tensor import *
 from ..audio.clip import *
-from ..audio.clip import printable
+from ..audio.clip import as_clip,printable
 from ..models.encoder import *
 from ..data.pack import *
 from ..data.tables import *
@@ -90,11 +90,14 @@ def get_clips(
     rate=None,    # sample rate of arrays and tensors, hertz
     fn_col=None,  # of a table: column of file names, by name or number; default: found by its name, else the first
     path='.',     # of a table: folder of the files
+    channel='mean', # of several channels, see `Clip`
 )->L: # of `Clip`s
     "Items of any kind as `Clip`s, in order; ValueError if there are none"
     items = list_items(items, fn_col, path)
-    clips = L(o.at_rate(sr) if isinstance(o, Clip) else Clip(o, sr, rate=rate, name=f'item {i}')
-              for i,o in enumerate(items))
+    def clip_of(i, item):
+        if isinstance(item, Clip): return as_clip(item, sr, channel)
+        return Clip(item, sr, rate=rate, name=f'item {i}', channel=channel)
+    clips = L(clip_of(i, item) for i,item in enumerate(items))
     if not clips: raise ValueError('no items: give at least one audio file, array or folder')
     return clips
 
@@ -319,7 +322,7 @@ def embed(
     if level not in ('clip','window','frame'): raise ValueError(f"level={level!r}: use 'clip', 'window' or 'frame'")
     if errors not in ('raise','skip'): raise ValueError(f"errors={errors!r}: use 'raise' or 'skip'")
     front,n_workers = encoder.front,ifnone(n_workers, defaults.cpus)
-    clips = with_surroundings(get_clips(items, front.sr, sr, fn_col, path), front.duration)
+    clips = with_surroundings(get_clips(items, front.sr, sr, fn_col, path, front.channel), front.duration)
     plan = plan_windows(clips, front, hop, max_s, errors, n_workers)
     batches = plan_batches(plan, bs)
     read = partial(read_piece, clips=clips, plan=plan, front=front)

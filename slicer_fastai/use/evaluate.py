@@ -757,7 +757,7 @@ def compare_encoders(
 )->Comparison:
     "Encoders side by side on the same clips; ValueError for a task that has neither train and test nor folds"
     encoders = dict(encoders) if isinstance(encoders, dict) else {'encoder':encoders}
-    model = first(e for e in encoders.values() if isinstance(e, AudioEncoder))
+    model = first(e for e in encoders.values() if isinstance(e, AudioEncoder) and e.front.kind!='wave')   # not of `as_encoder`
     if model and untrained: encoders['untrained'] = model.untrained()
     if model and baseline: encoders['mean + std of log-mels'] = log_mel_stats(model.front)
     tasks = {name:as_parts(name, task) for name,task in tasks.items()}

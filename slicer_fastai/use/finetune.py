@@ -37,7 +37,7 @@ class ReadWhole(ReadAudio):
         super().__init__(front, skip=read.skip, max_bad=read.max_bad)
         self.max_s = max_s
     def read(self, fn):
-        clip = around(as_clip(fn, self.front.sr), self.front.duration)
+        clip = around(as_clip(fn, self.front.sr, self.front.channel), self.front.duration)
         wave = read_window(clip, self.max_s, self.front.sr, pos=0.)
         windows = self.front.windows(wave)[:,0]
         return AudioTensor(windows, sr=self.front.sr)
@@ -305,7 +305,7 @@ class AudioLearner(WholeFiles, BFloat16, Learner):
     )->tuple: # (label, label as a tensor, probability of each), as fastai's; of a list, a list of them
         "The label of all of a sound; AudioReadError if it cannot be read, ValueError if the scores are not finite"
         many,model = isinstance(item, (list,L)),get_model(self.model)
-        clips = get_clips(item if many else [item], model.encoder.front.sr, sr)
+        clips = get_clips(item if many else [item], model.encoder.front.sr, sr, channel=model.encoder.front.channel)
         vectors = embed_readable(model.encoder, clips, errors, **kwargs)
         read = [i for i,v in enumerate(vectors) if v is not None]
         answers = [None]*len(clips)

@@ -1,0 +1,70 @@
+"""Files of many formats, read by this library and by ffmpeg: length, samples, and windows cut from the whole. Needs ffmpeg and PyAV.
+
+python -m benchmarks.formats [--out benchmarks/results/formats.csv]
+"""
+from slicer_fastai.all import *
+from slicer_fastai.audio.clip import decode,seeks_again
+from slicer_fastai.audio.formats import open_audio
+from fastcore.script import call_parse
+import shutil, subprocess, tempfile, time
+import soundfile as sf
+
+#: Name of the file → arguments of ffmpeg
+formats = {'wav16.wav':'', 'wav24.wav':'-c:a pcm_s24le', 'adpcm.wav':'-c:a adpcm_ms', 'wma.wav':'-c:a wmav2', 'flac.flac':'', 'vorbis.ogg':'-c:a libvorbis',
+    'opus.ogg':'-c:a libopus', 'vbr.mp3':'-q:a 4', 'low.mp3':'-b:a 32k -ac 1 -ar 22050', 'no_xing.mp3':'-q:a 4 -write_xing 0',
+    'aac.m4a':'', 'alac.m4a':'-c:a alac', 'aac.mp4':'', 'raw.aac':'', 'wma.wma':'', 'opus.webm':'', 'vorbis.webm':'-c:a libvorbis',
+    'aac.mka':'-c:a aac', 'aac.mov':'-c:a aac', 'aac.3gp':'-c:a aac', 'wavpack.wv':'', 'aiff.aiff':'', 'au.au':'', 'caf.caf':'', 'w64.w64':''}
+
+def ffmpeg(*args): return subprocess.run(['ffmpeg','-hide_banner','-loglevel','error','-y',*map(str, args)], capture_output=True, check=True).stdout
+
+def make(
+    folder:Path,      # where the files go
+    seconds:float=20, # of each
+):
+    "One sound in all formats, and some as they come from pipes"
+    rng,sr = np.random.default_rng(0),48000
+    t = np.arange(int(seconds*sr))/sr
+    sweep = .3*np.sin(2*np.pi*(200+100*t)*t)*(1+.5*np.sin(2*np.pi*3*t))
+    sf.write(folder/'source.wav', np.stack([sweep, sweep*.5+.02*rng.standard_normal(len(t))], 1), sr)
+    for name,args in formats.items():
+        try: ffmpeg('-i', folder/'source.wav', *args.split(), folder/name)
+        except subprocess.CalledProcessError as e: print(f'{name}: {e.stderr.decode().strip().splitlines()[-1]}')
+    (folder/'streamed.flac').write_bytes(ffmpeg('-i', folder/'source.wav', '-f', 'flac', '-'))
+    (folder/'streamed.wav').write_bytes(ffmpeg('-i', folder/'source.wav', '-f', 'wav', '-'))
+    ogg = folder/'vorbis.ogg'
+    if ogg.exists(): (folder/'chained.ogg').write_bytes(2*ogg.read_bytes())
+    (folder/'source.wav').unlink()
+
+def compare(
+    fn:Path,       # a file
+    windows:int=30, # at random places
+)->dict:
+    "A row of the table"
+    t = time.perf_counter()
+    f = open_audio(fn)
+    opened = time.perf_counter()-t
+    whole = decode(f, 0, f.frames, 'float32')
+    by_ffmpeg = np.frombuffer(ffmpeg('-i', fn, '-f', 'f32le', '-'), np.float32).reshape(-1, f.channels)
+    n = min(len(whole), len(by_ffmpeg))
+    off,t = 0.,time.perf_counter()
+    for i in np.random.default_rng(0).integers(0, len(whole)-9600, windows).tolist():
+        if not seeks_again(f): f = open_audio(fn)
+        off = max(off, float(np.abs(decode(f, i, 9600, 'float32')-whole[i:i+9600]).max()))
+    window = (time.perf_counter()-t)/windows
+    return dict(file=fn.name, reader=type(f).__name__, rate=f.samplerate, samples=len(whole), samples_ffmpeg=len(by_ffmpeg),
+                off_ffmpeg=float(np.abs(whole[:n]-by_ffmpeg[:n]).max()), off_windows=off, open_ms=1000*opened, window_ms=1000*window)
+
+@call_parse
+def main(
+    out:Path='benchmarks/results/formats.csv', # the table
+):
+    "Compare all formats with ffmpeg"
+    folder = Path(tempfile.mkdtemp())
+    try:
+        make(folder)
+        table = pd.DataFrame([compare(fn) for fn in sorted(folder.iterdir())])
+    finally: shutil.rmtree(folder)
+    out = Path(out)
+    out.parent.mkdir(exist_ok=True)
+    table.to_csv(out, index=False, float_format='%.3g')
+    print(table.to_string(index=False, float_format='{:.2g}'.format))
