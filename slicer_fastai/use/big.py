@@ -264,6 +264,10 @@ def nearest(self:BigIndex, vectors, k, per_file, allowed):
     return table
 
 # %% ../../nbs/use/big.ipynb #ea6163c3
+def place_in(clip, start, seconds)->Clip:
+    "A place in a recording, read as the recording is"
+    return Clip(clip.item, clip.sr, start=start, seconds=seconds, channel=clip.channel)
+
 def sample_vectors(
     encoder,       # makes the vectors
     clips,         # recordings
@@ -281,7 +285,7 @@ def sample_vectors(
     seconds = np.array([length for _,length in readable])
     for i in rng.choice(len(readable), n, p=seconds/seconds.sum()):
         start = rng.uniform(0, max(seconds[i]-window, 0))
-        places.append(Clip(readable[i][0].item, encoder.front.sr, start=start, seconds=window))
+        places.append(place_in(readable[i][0], start, window))
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         vectors = embed(encoder, places, errors='skip', **kwargs)
@@ -295,7 +299,7 @@ def chunks_of(self:BigIndex, clip, most:int)->list: # of (`Chunk`, place)
     res = []
     for first in range(0, len(starts), most):
         own = starts[first:first+most]
-        place = Clip(clip.item, front.sr, start=own[0]/front.sr, seconds=(own[-1]-own[0]+front.n_samples)/front.sr)
+        place = place_in(clip, own[0]/front.sr, (own[-1]-own[0]+front.n_samples)/front.sr)
         res.append((Chunk(name, stamp, first, len(own)), place))
     return res
 
@@ -391,7 +395,7 @@ def big_index(self:AudioEncoder,
     "An index of weeks of sound, written to disk while embedding; a run that was killed goes on. ValueError if made otherwise"
     path = Path(path)
     if not (path/'big.json').exists():
-        clips = get_clips(items, self.front.sr)
+        clips = get_clips(items, self.front.sr, channel=self.front.channel)
         vectors = sample_vectors(self, clips, sample)
         if len(vectors)<2: raise AudioReadError(path, 'no recording could be read', 'verify_audio(path) says why')
         with locked(path, 'indexing'): begin(path, self, hop, fit_codec(vectors, dims))

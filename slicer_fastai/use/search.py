@@ -270,7 +270,7 @@ def add(self:SoundIndex,
 ):
     "Embed new and changed items; of a known file, or of places in it, only the labels are taken"
     columns = {k:kwargs.pop(k) for k in ('fn_col','path') if k in kwargs}
-    clips = get_clips(items, self.encoder.front.sr, kwargs.get('sr'), **columns)
+    clips = get_clips(items, self.encoder.front.sr, kwargs.get('sr'), channel=self.encoder.front.channel, **columns)
     labels = labels_of(clips, labels)
     of_places = [is_place(clip) for clip in clips]
     def chosen(wanted): return [list(itertools.compress(o, wanted)) for o in (clips, labels)]
@@ -341,7 +341,7 @@ def search(self:SoundIndex,
 )->Sounds: # file, start, seconds, score −1…1, label if there are labels
     "The places that sound most similar to any window of `sound`; ValueError if the index is empty"
     if not len(self): raise ValueError('this index is empty: add recordings first')
-    clip = get_clips([sound], self.encoder.front.sr, sr)[0]
+    clip = get_clips([sound], self.encoder.front.sr, sr, channel=self.encoder.front.channel)[0]
     vectors = embed(self.encoder, [clip], level=self.level)[0]
     return self.nearest(vectors, k, per_file, self.outside(clip))
 
