@@ -216,6 +216,14 @@ class SlicerLearner(WholeFiles, BFloat16, Learner):
             probs = m.student.cluster(x).float().softmax(1)[0].cpu()
         return str(int(probs.argmax())),probs.argmax(),probs
 
+    def loss_not_reduced(self):
+        raise ValueError("SLICER's loss compares the clips of a batch: a clip has none of its own, so with_loss, Interpretation and "
+                         'plot_top_losses have no answer here; show_results and plot_clusters do, and audio_learner once there are labels')
+
+    def tta(self, *args, **kwargs):
+        "Refused: there are no answers to average"
+        raise ValueError('tta averages answers over changed copies of a clip; before there are labels there are no answers: use audio_learner')
+
     def freeze_to(self, n):
         "As fastai's; gradients left over from an earlier fit are dropped, or weight decay would go on shrinking frozen layers"
         super().freeze_to(n)
