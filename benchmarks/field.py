@@ -129,7 +129,7 @@ class Rows:
     def add(self, **row):
         self.rows.append(row)
         pd.DataFrame(self.rows).round(4).to_csv(self.fn, index=False)
-        print({k:round(v, 3) if isinstance(v, float) else v for k,v in row.items() if '|' not in k}, flush=True)
+        print({k:round(float(v), 3) if isinstance(v, float) else v for k,v in row.items() if '|' not in k}, flush=True)
 
 def correct(encoder, start, pool, indices, test, collar, how, k, rounds, draw, rows):
     "Rounds of proposing, listening and training again"

@@ -23,6 +23,15 @@ def folder_of(task, size:int, seed:int)->list:
     chosen = np.random.default_rng(seed).permutation(len(files))[:size]
     return [files[i] for i in chosen]
 
+def fewer(task, most:int)->dict:
+    "A task with so many clips of each split at most, at random"
+    if most is None: return task
+    res = {}
+    for split,columns in task.items():
+        chosen = np.random.default_rng(0).permutation(len(columns[0]))[:most]
+        res[split] = tuple([column[i] for i in chosen] for column in columns)
+    return res
+
 def train(files, run, start, clips:int, seed:int, bf16:bool):
     "The encoder of a run on these files: a rate at which training goes on from `start`, or a new network"
     set_seed(seed)
@@ -68,6 +77,7 @@ def main(
     start:str='slicer-small',         # the encoder to go on from
     clips:int=10_000,                 # clips that each run sees
     seeds:int=1,                      # how many
+    most:int=None,                    # clips of each split that are judged; default: all
     bf16:store_true=False,            # train in bfloat16
     out:Path=Path('warm_start.csv'),  # a row a run
     table_of:Path=None,               # print the means of this file, and train nothing
@@ -77,15 +87,16 @@ def main(
     if data is None: raise CliError('--data is missing: a folder with tasks/')
     warnings.filterwarnings('ignore')
     all_tasks = tasks(Path(data))
+    judged_tasks = {name:fewer(task, most) for name,task in all_tasks.items()}
     runs = [frozen, *rates.split(), nothing]
     judged = None
     for size,kind,seed,run in itertools.product(map(int, sizes.split()), kinds.split(), range(seeds), runs):
-        key = dict(start=start, kind=kind, size=size, seed=seed, run=run, clips=0 if run==frozen else clips)
+        key = dict(start=start, kind=kind, size=size, seed=seed, run=run, clips=0 if run==frozen else clips, most=ifnone(most, 'all'))
         if any(all(o[k]==str(v) for k,v in key.items()) for o in read_rows(out)): continue
         begun,cpu = time.time(),time.process_time()
         if run==frozen:
             enc = AudioEncoder.from_pretrained(start)
-            judged = judged or judge(enc, all_tasks, kind)
+            judged = judged or judge(enc, judged_tasks, kind)
             figures = dict(judged)
             for split in ('valid','test'):
                 figures[f'{split} own'] = judged[f'{split}|{kind}']
@@ -95,6 +106,6 @@ def main(
         else:
             enc = train(folder_of(all_tasks[kind], size, seed), run, start, clips, seed, bf16)
             trained = time.process_time()-cpu
-            figures = judge(enc.eval(), all_tasks, kind)
+            figures = judge(enc.eval(), judged_tasks, kind)
         append_row(out, {**key, **figures, 'processor seconds':round(trained), 'seconds':round(time.time()-begun)})
         print({**key, **{k:v for k,v in figures.items() if '|' not in k}}, flush=True)

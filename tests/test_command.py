@@ -167,7 +167,7 @@ def test_a_report_written_anew_tells_of_the_run(tiny, folder, tmp_path):
     l.path = run; l.export('learner.pkl')
     (run/'report.json').write_text(json.dumps(dict(clips=3300, valid_clips=30, seconds=7)))
     d = folder(6); (d/'bad.wav').write_text('x')
-    with pytest.warns(UserWarning, match='1 of 7 recordings cannot be read and are left out'): slicer_report([run], d)
+    with pytest.warns(UserWarning, match='1 of 7 recordings cannot be read and are left out'): slicer_report([run], d, trust=True)
     text = (run/'report.html').read_text()
     for o in ('audiontt on 3,300 clips','3,300 clips to train on, 30 to validate','3,300 clips were seen','<td>7 s</td>'): assert o in text
     assert 'class="lacks"' not in text and len(re.findall('<circle', text))==6
@@ -175,3 +175,11 @@ def test_a_report_written_anew_tells_of_the_run(tiny, folder, tmp_path):
     def broken(r): raise AudioReadError('a.wav', 'is torn', 'leave it out')
     from slicer_fastai.interpret.report import report_section
     assert 'class="lacks">a.wav' in report_section(None, 'Map', '', broken)
+
+def test_a_pickle_is_opened_only_when_asked_to(tmp_path, monkeypatch):
+    "`slicer report --recordings` runs no code of a stranger's learner.pkl"
+    from slicer_fastai.cli.commands import ask_to_unpickle
+    from fastcore.script import CliError
+    monkeypatch.setattr('sys.stdin.isatty', lambda: False, raising=False)
+    with pytest.raises(CliError, match='runs whatever code .* --trust'): ask_to_unpickle(tmp_path/'learner.pkl', False)
+    assert ask_to_unpickle(tmp_path/'learner.pkl', True) is None

@@ -291,3 +291,22 @@ def test_features_that_never_moved_do_not_decide():
     right = new[:,0]>1
     from sklearn.metrics import roc_auc_score
     assert roc_auc_score(right, scores)>.95, scores.round(2)[:20]
+
+# --- the command ---
+
+def test_slicer_detect_in_all_formats_and_parts(scene, detector, tmp_path, monkeypatch, capsys):
+    "A saved detector finds the same in one process and in three, and each format is read back"
+    from slicer_fastai.cli.detect import slicer_detect, CliError
+    monkeypatch.chdir(tmp_path)
+    detector.save('mine')
+    whole = slicer_detect(scene[0], detector='mine', out='all.csv', scores='scores', review='page.html')
+    assert 'all.csv' in capsys.readouterr().out and Path('page.html').stat().st_size>10_000
+    parts = [slicer_detect(scene[0], detector='mine', out=f'{i}.csv', scores='scores', part=i, parts=3) for i in range(3)]
+    assert sorted(pd.concat(parts).start)==sorted(whole.start)
+    for format in ('raven','audacity'):
+        slicer_detect(scene[0], detector='mine', out=format, format=format, scores='scores')
+        back = read_annotations(format, recordings=scene[0], verbose=False)
+        assert sorted(back.label)==sorted(whole.label)
+        close(np.sort(back.start), np.sort(whole.start), 1e-3)
+    with pytest.raises(CliError, match='counted from 0'): slicer_detect(scene[0], detector='mine', part=3, parts=3)
+    with pytest.raises(CliError, match='between 0 and 1'): slicer_detect(scene[0], detector='mine', threshold=2.)

@@ -28,3 +28,35 @@ def test_first_contact(sounds, tmp_path, monkeypatch):
     names['labelled_dls'] = SlicerDataLoaders.from_folder(few, label_func=parent_label, valid_idx=range(0, 24, 3), bs=8, num_workers=0)
     for line in LINES.strip().split('\n'): exec(line, names); plt.close('all')
     assert (tmp_path/'my-encoder'/'model.safetensors').exists() and names['learn'].recorder.values
+
+FIELD = '''
+table  = read_annotations('labels.csv')                                # Raven, Audacity, csv …: file, start, end, label
+det    = enc.detector(table)
+events = det.detect('recordings')                                      # file, start, end, label, score
+events.review('review.html')                                           # listen and correct in a browser
+det    = det.learn_from(events.corrected('review.csv')); events.to_raven('events')
+learn  = audio_learner(SlicerDataLoaders.from_annotations('recordings', table), enc); learn.fine_tune(1)
+found  = learn.detect('recordings')
+'''
+
+def test_field_recordings(tmp_path, monkeypatch):
+    "From annotated recordings to events that somebody listened to"
+    from slicer_fastai.interpret.review import place_ids
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(defaults, 'cpus', 0)
+    path = synth_recordings(n=3, seconds=20., each=3, path=tmp_path/'recordings')
+    shutil.move(path/'events.csv', 'labels.csv')
+    table = pd.read_csv('labels.csv')
+    table.assign(file='recordings/'+table.file).to_csv('labels.csv', index=False)
+    names = dict(vars(importlib.import_module('slicer_fastai.all')), enc=AudioEncoder.from_pretrained('slicer-small'))
+    for line in FIELD.strip().split('\n'):
+        if 'review.csv' in line:                                       # somebody listened: the first is right, the second is none of these
+            events = names['events']
+            answers = pd.DataFrame(dict(id=place_ids(events), label=events.label, checked='false'))
+            answers.loc[0, 'checked'] = 'true'
+            answers.loc[1, ['label','checked']] = ['','true']
+            answers.to_csv('review.csv', index=False)
+        exec(line, names)
+        plt.close('all')
+    assert len(names['events'])>=9 and Path('review.html').exists() and len(list(Path('events').iterdir()))==3
+    assert {'file','start','end','label','score'}<=set(names['found'].columns)

@@ -146,8 +146,8 @@ def test_weights_decayed_away(tiny, loaders, files):
     assert l.diagnose().startswith('collapsed:') and l.health_log[-1]['rank']<1.5
 
 def test_healthy(tiny, files, loaders):
-    l = tiny(loaders(files, valid_pct=.3, bs=16), cbs=Health(), tfms='crop kmix')
-    quiet(l, l.fit_one_cycle, 12, 1e-3)
+    l = tiny(loaders(files, valid_pct=.3, bs=16), cbs=Health(), tfms='kmix')
+    quiet(l, l.fit_one_cycle, 8, 3e-3)
     assert l.diagnose().split(':')[0] in ('learning','cut short','finished'), (l.diagnose(), l.health_log)
 
 def test_stopped_by_nan_is_told(tiny):
@@ -172,7 +172,7 @@ rules = [('learning', {}), ('levelled off', flat), ('learning', dict(instance_lo
     ('levelled off', lambda i: dict(instance_loss=4.+.03*(i%3), knn=.3+.02*(i%2), knn_n=500)), ('cut short', lrs), ('finished', lambda i: {**lrs(i), **flat}),
     ('nothing gained', lambda i: {**lrs(i), **flat, 'knn':.21, 'instance_loss':4. if i else 4.4}), ('not learning', lambda i: {**lrs(i), **flat, 'knn':.21}), ('getting worse', lambda i: {**lrs(i), 'instance_loss':3+.15*i-.61*(i>1), 'knn':.3}),
     ('not learning', lambda i: {**lrs(i), 'instance_loss':4.3-.03*i, 'knn':.2}), ('cut short', lambda i: {**lrs(i), 'instance_loss':4.3-.1*i, 'knn':.2}),
-    ('collapsed', dict(spread_q=.099)), ('learning', dict(spread_q=.11)), ('one cluster', dict(entropy=.3)), ('not learning', dict(instance_loss=4.45, knn=.2)), ('learning', dict(instance_loss=4.45)),
+    ('collapsed', dict(spread_q=.099)), ('too few clips', dict(valid_clips=11)), ('learning', dict(valid_clips=12)), ('worse than before', dict(valid_clips=11, knn=.1)), ('learning', dict(spread_q=.11)), ('one cluster', dict(entropy=.3)), ('not learning', dict(instance_loss=4.45, knn=.2)), ('learning', dict(instance_loss=4.45)),
     ('levelled off', dict(instance_loss=4.45, knn=.3)), ('too easy', dict(accuracy=.96, knn=.3)), ('too easy', dict(accuracy=.96, knn_n=25)), ('learning', dict(accuracy=.96)),
     ('too easy', dict(alignment=.02, knn=.3)), ('diverged', dict(instance_loss=7.)), ('diverged', dict(loss=math.nan))]
 @pytest.mark.parametrize('name,change', rules)
@@ -247,10 +247,39 @@ def test_short_real_run_is_learning():
     for n in (2,3,4): assert health_sentence([{**o, 'knn':.4, 'knn_n':300, 'knn_untrained':.4, 'chance':7.6, 'instance_loss':l} for o,l in zip(good, [7.5,6.1,5.5,5.3,5.2][:n+1])]).startswith('learning:')
 
 def test_rules_say_condition_and_remedy():
-    for f in health_rules:
-        assert f.__doc__.count('→')==1 and all(o.strip() for o in f.__doc__.split('→'))
+    names = [o.name for o in health_rules]
+    assert len(names)==len(set(names)) and all(o.condition and o.remedy and callable(o.find) for o in health_rules)
+    assert health_rules[names.index('one cluster')][1:3]==('exp(entropy) < 1.5 clusters', 'set entropy_weight=1')
 
-def test_every_rule_is_tried(): assert {n for n,_ in rules}|{'early'}=={f.__name__.replace('_',' ') for f in health_rules}
+def test_every_rule_is_tried(): assert {n for n,_ in rules}|{'early'}=={o.name for o in health_rules}
+
+def test_the_last_row_of_the_log_is_that_of_the_table(tiny, loaders, files):
+    "Validation in three batches of unequal size: the log has the table's figures, and the first row the same kind of figures"
+    l = tiny(loaders(files, valid_pct=.3, bs=12), cbs=Health(n=8))
+    quiet(l, l.fit, 2, 1e-3)
+    columns = l.recorder.metric_names[3:-1]
+    assert [l.health_log[-1][k] for k in columns]==l.recorder.values[-1][2:]
+    new = tiny(loaders(files, valid_pct=.3, bs=12), cbs=Health(n=8))
+    want = dict(zip(columns, quiet(new, new.validate)[1:]))
+    quiet(new, new.fit, 1, 1e-3)
+    close([new.health_log[0][k] for k in columns], [want[k] for k in columns], 1e-4)
+
+def test_few_validation_clips_prove_nothing(tiny):
+    l = tiny(cbs=Health())                                                # three of them
+    quiet(l, l.fit, 3, 1e-3)
+    assert l.diagnose().startswith('too few clips: ') and '3 validation clips are too few to tell' in l.diagnose()
+
+def test_a_probe_knows_untrained_start_and_trained(tiny, loaders, files):
+    "Training that goes on from an encoder: the start is that encoder, untrained the same network with random weights"
+    dls = loaders(labels=files[::3].map(lambda f: f.parent.name<'h'), valid_pct=.3)
+    l = tiny(dls, 'slicer-small', arch_kwargs=None, cbs=[KNNProbe(), Health()])
+    quiet(l, l.fit, 1, 1e-3)
+    probe = l.knn_probe
+    with no_random(0): held = probe.held = probe.read_clips()
+    small = AudioEncoder.from_pretrained('slicer-small')
+    assert probe.start==probe.accuracy_of(small) and probe.untrained==probe.accuracy_of(small.untrained(42))
+    assert l.health_log[-1]['knn_start']==probe.start and l.health_log[-1]['knn_untrained']==probe.untrained
+    assert 'the encoder it began with' in l.diagnose()
 
 def test_dashboard(tiny):
     l = tiny(cbs=Health())

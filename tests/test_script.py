@@ -66,7 +66,7 @@ def test_a_mistake_is_one_line(recordings, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize('kw,say', [(dict(lr=0.),'--lr'), (dict(lr=-1.),'--lr'), (dict(lr=50.),'--lr'), (dict(lr=math.inf),'--lr'), (dict(epochs=0),'--epochs'), (dict(d=0),'--d'),
     (dict(width=0),'--width'), (dict(bs=1),'--bs'), (dict(workers=-1),'--workers'), (dict(seed=-1),'--seed'), (dict(duration=0.),'duration'), (dict(arch='resnet81'),'resnet18'),
-    (dict(arch='resnet18', width=4),'audiontt'), (dict(out='/proc/no/where'),'cannot be written')], ids=str)
+    (dict(arch='resnet18', width=4),'audiontt'), (dict(from_='slicer-small', d=8),'leave out --d'), (dict(from_='nowhere'),'nowhere'), (dict(minutes=0.),'--minutes'), (dict(out='/proc/no/where'),'cannot be written')], ids=str)
 def test_checks_come_first(recordings, tmp_path, monkeypatch, kw, say):
     monkeypatch.setattr('slicer_fastai.cli.pretrain.fit_or_resume', None)
     with pytest.raises(CliError, match=say) as e: slicer_pretrain(recordings, **{'out':tmp_path/'run', 'workers':0, **kw})
@@ -110,6 +110,41 @@ def test_a_loss_that_is_no_number(recordings, tmp_path, monkeypatch):
         warnings.simplefilter('ignore')
         with pytest.raises(CliError, match='lower than'): slicer_pretrain(recordings, out=tmp_path/'run', workers=0, epochs=1, d=32, width=8)
     assert not (tmp_path/'run'/'encoder').exists()
+
+def run_of(recordings, out, **kwargs):
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        return slicer_pretrain(recordings, out=out, workers=0, **kwargs)
+
+def test_it_goes_on_from_the_encoder_that_is_there(recordings, tmp_path, light_report, capsys):
+    "By default from slicer-small; from a run; the last line has untrained, start and trained"
+    r = run_of(recordings, tmp_path/'a', epochs=1)
+    assert r['start']=='slicer-small' and AudioEncoder.from_pretrained(tmp_path/'a'/'encoder').num_features==AudioEncoder.from_pretrained('slicer-small').num_features
+    last = capsys.readouterr().out.splitlines()[-1]
+    for name,key in (('the untrained encoder','untrained'), ('the encoder it began with','start'), ('trained','trained')): assert f"{name} {r['knn_'+key]:.1%} ±" in last, last
+    assert 'Too few labelled clips to tell' in last or r['knn_trained']!=r['knn_start']
+    begun = AudioEncoder.from_pretrained(tmp_path/'a'/'encoder')
+    r = run_of(recordings, tmp_path/'b', from_=tmp_path/'a', epochs=1, lr=1e-7)
+    ended = AudioEncoder.from_pretrained(tmp_path/'b'/'encoder')
+    for a,b in zip(begun.parameters(), ended.parameters()): assert torch.allclose(a, b, atol=1e-4)
+    assert torch.equal(begun.norm.mean, ended.norm.mean)
+
+def test_the_option_is_called_from(capsys):
+    with pytest.raises(SystemExit): slicer(['pretrain','--help'])
+    assert '--from (str)' in capsys.readouterr().out
+    with pytest.raises(SystemExit): slicer(['pretrain','--form','x'])
+
+def test_minutes_end_a_run_with_its_schedule(recordings, tmp_path, light_report):
+    "A thousand epochs, six seconds: the rate has fallen, the last epoch is validated and reported"
+    t = time.time()
+    seen = []
+    class See(Callback):
+        def after_train(self): seen.append(self.opt.hypers[-1]['lr'])
+    defaults.callbacks.append(See)
+    try: r = run_of(recordings, tmp_path/'run', epochs=1000, minutes=.1, d=32, width=8)
+    finally: defaults.callbacks.remove(See)
+    assert 1<=r['epochs']<1000 and len(pd.read_csv(tmp_path/'run'/'history.csv'))==r['epochs'] and not r['stopped']
+    assert seen[-1]<.1*max(seen) or r['epochs']==1
 
 def test_folder_halves(recordings, files):
     fs = get_audio_files(recordings)

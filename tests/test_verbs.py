@@ -331,3 +331,26 @@ def test_glibc_keeps_its_memory(tiny, monkeypatch):
     assert len(n)==4*(sys.platform=='linux')
     learn.remove_cb(KeepMemory); n.clear(); quiet(learn, learn.fit, 1)
     assert not n
+
+def test_metrics_of_training(tiny):
+    "recorder.train_metrics: the same columns for training clips, each a mean over its batches"
+    learn,seen = tiny(),[]
+    learn.recorder.train_metrics = True
+    class See(Callback):
+        def after_loss(self):
+            if self.training: seen.append(float(self.learn.loss_parts['instance_loss']))
+    quiet(learn, learn.fit, 1, 1e-3, cbs=See())
+    row = dict(zip(learn.recorder.metric_names[1:], learn.recorder.values[-1]))
+    close(row['train_instance_loss'], np.mean(seen)); assert 0<=row['train_accuracy']<=1 and row['valid_instance_loss']>0
+
+@pytest.mark.parametrize('cb', [MixUp, CutMix])
+def test_mixing_labels_is_refused(tiny, cb):
+    with pytest.raises(ValueError, match='k-mix mixes clips'): quiet(l := tiny(), l.fit, 1, cbs=cb())
+
+def test_a_clip_has_no_loss_of_its_own(tiny):
+    from fastai.interpret import Interpretation
+    learn = tiny()
+    for f in (lambda: learn.get_preds(with_loss=True), lambda: Interpretation.from_learner(learn)):
+        with pytest.raises(ValueError, match='a clip has none of its own'): quiet(learn, f)
+    with pytest.raises(ValueError, match='audio_learner'): learn.tta()
+    trained(learn)                                                          # as if nothing had been asked

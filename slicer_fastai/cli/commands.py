@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['on_device', 'load_encoder', 'show_progress', 'encoder_settings', 'load_index', 'claim_parts_folder', 'write_part',
            'embed_parts', 'find_recordings', 'beside', 'embed_into', 'slicer_embed', 'slicer_search', 'few_shot_scores',
-           'probe_row', 'probe_scores', 'slicer_probe', 'readable_files', 'slicer_report']
+           'probe_row', 'probe_scores', 'slicer_probe', 'readable_files', 'ask_to_unpickle', 'slicer_report']
 
 # %% ../../nbs/cli/commands.ipynb #33d940da
 from ..all import *
@@ -227,9 +227,20 @@ def readable_files(
         warnings.warn(f'{len(bad)} of {len(files)} recordings cannot be read and are left out, e.g. {bad.file[0]}: {bad.reason[0]}')
     return files.filter(lambda f: printable(f) not in set(bad.file))
 
+def ask_to_unpickle(
+    fn,          # of a pickled learner
+    trust:bool,  # do not ask
+):
+    "Ask whether a pickle may be opened; CliError where the answer is no, or nobody can be asked"
+    if trust: return
+    says = f'{fn} is a pickle: opening it runs whatever code its writer put there'
+    if not sys.stdin.isatty(): raise CliError(f'{says}; add --trust if you know where it comes from')
+    if input(f'{says}. Open it? [y/N] ').strip().lower() not in ('y','yes'): raise CliError(f'{fn} was not opened')
+
 def slicer_report(
     runs:Annotated[Path, "folders of `slicer pretrain`", dict(nargs='+')],
     recordings:Path=None,  # a folder: write report.html of each run anew, with these sounds, at most 250
+    trust:bool=False,      # with --recordings: open learner.pkl of the runs, which may run code, without asking
     out:Path=None,         # write the table: .csv, .parquet or .json
 )->pd.DataFrame: # a row a run
     "Runs side by side: settings, losses, what was gained"
@@ -240,6 +251,7 @@ def slicer_report(
         figures = json.loads(fn.read_text())
         rows.append(dict(run=str(run), **figures))
         if files:
+            ask_to_unpickle(run/'learner.pkl', trust)
             learn,sizes = load_learner(run/'learner.pkl'),(figures['clips'],figures['valid_clips'])
             learn.report(run/'report.html', files=files, sizes=sizes, notes=dict(time=f'{figures["seconds"]} s'))
     return write_table(pd.DataFrame(rows), out)

@@ -46,7 +46,9 @@ def annotated_windows(
     "All windows of recordings, but those that an event only touches"
     total = lengths(recordings)
     unread = [f for f,n in zip(recordings, total) if not np.isfinite(n)]
-    if unread: raise ValueError(f'{len(unread)} of {len(recordings)} recordings cannot be read, e.g. {unread[0]}: verify_audio(…) says why')
+    if unread:
+        raise ValueError(f'{len(unread)} of {len(recordings)} recordings cannot be read, e.g. {unread[0]}: '
+                         'verify_audio(…) says why')
     by_file = dict(list(events[events.label!=''].groupby('file', sort=False)))
     which,starts,labels = [],[],[]
     for i,(file,n) in enumerate(zip(recordings, total)):
@@ -93,8 +95,11 @@ def annotation_table(
     if isinstance(table, (str,Path)): name,table = Path(table).name,read_table(table)
     found = find_columns(table.columns, columns)
     missing = [o for o in ('file','start','label') if o not in found]
-    if missing: raise ValueError(f'{name} has no column of {" or ".join(missing)}: say columns=dict({missing[0]}=…); it has {", ".join(map(repr, table.columns))}')
-    if not {'end','seconds'}&set(found): raise ValueError(f'{name} has neither ends nor lengths: say columns=dict(end=…)')
+    if missing:
+        raise ValueError(f'{name} has no column of {" or ".join(missing)}: say columns=dict({missing[0]}=…); it '
+                         f'has {", ".join(map(repr, table.columns))}')
+    if not {'end','seconds'}&set(found):
+        raise ValueError(f'{name} has neither ends nor lengths: say columns=dict(end=…)')
     files = file_names(table[found['file']], '')
     places = places_in_table(table, files, found, name=name)
     labels = ['' if o is None or o!=o else o for o in table[found['label']]]
@@ -110,7 +115,8 @@ def annotated_recordings(recordings, events)->list:
     events['file'] = [there.find(o) for o in events.file]
     used = list(dict.fromkeys(events.file))
     others = len(set(map(str, there.files))-set(used))
-    if others and is_first_process(): print(f'{others} recordings of {recordings} have no row in the table and are not used')
+    if others and is_first_process():
+        print(f'{others} recordings of {recordings} have no row in the table and are not used')
     return used
 
 def thinned(idxs, labels, background, seed)->list:
@@ -150,7 +156,8 @@ def from_annotations(cls:SlicerDataLoaders,
     train = np.setdiff1d(np.arange(len(places)), valid)
     if not background: train = [i for i in train if places.labels[i]]
     splits = [list(train), thinned(valid, places.labels, float(background), seed)]
-    if not all(map(len, splits)): raise ValueError('no window to train on, or none to validate with: more recordings with events are needed')
+    if not all(map(len, splits)):
+        raise ValueError('no window to train on, or none to validate with: more recordings with events are needed')
     dls = cls.from_split(places, list(places.labels), splits, path=path, **loading)
     dls.loaders[0] = balanced(dls.train, float(background))
     say_windows(dls)

@@ -247,7 +247,9 @@ def windows(self:AudioPack,
     res = np.empty((len(idxs), n), np.float32)
     for row,part,a,b in zip(res, self.shard[idxs].tolist(), start.tolist(), end.tolist()):
         row[:] = pad_to(self._maps[part][a:b], n, pad)
-    res *= (self.scales[idxs]/32768).astype(np.float32)[:,None]
+    res *= np.float32(1/32768)
+    scales = self.scales[idxs]
+    if (scales!=1).any(): res *= scales.astype(np.float32)[:,None]
     return res
 
 # %% ../../nbs/data/pack.ipynb #8c005cfd

@@ -25,11 +25,19 @@ class Places:
         self.start = np.asarray(start, np.float64)
         self.seconds = np.asarray(seconds, np.float32)
         self.labels = labels if labels is None else object_array(labels)
-        if not len(self.which)==len(self.start)==len(self.seconds): raise ValueError('which, start and seconds: one each for every place')
-        if labels is not None and len(self.labels)!=len(self.which): raise ValueError(f'{len(self.which)} places but {len(self.labels)} labels')
+        if not len(self.which)==len(self.start)==len(self.seconds):
+            raise ValueError('which, start and seconds: one each for every place')
+        if labels is not None and len(self.labels)!=len(self.which):
+            raise ValueError(f'{len(self.which)} places but {len(self.labels)} labels')
 
-    iloc = property(lambda self: self, doc="As of a table: fastai indexes what has it, instead of making a list of it")
-    n_recordings = property(lambda self: len(np.unique(self.which)), doc="Recordings in which there is a place")
+    @property
+    def iloc(self):
+        "As of a table: fastai indexes what has it, instead of making a list of it"
+        return self
+    @property
+    def n_recordings(self)->int:
+        "Recordings in which there is a place"
+        return len(np.unique(self.which))
 
     def __len__(self): return len(self.which)
     def __repr__(self): return f'{len(self)} places in {self.n_recordings} recordings'
@@ -47,7 +55,9 @@ class Places:
         idxs,  # positions or a slice
     ):
         "Some of the places"
-        if not isinstance(idxs, slice): idxs = np.asarray(idxs, bool if len(idxs) and isinstance(idxs[0], (bool,np.bool_)) else np.int64)
+        if not isinstance(idxs, slice):
+            is_mask = len(idxs) and isinstance(idxs[0], (bool,np.bool_))
+            idxs = np.asarray(idxs, bool if is_mask else np.int64)
         labels = None if self.labels is None else self.labels[idxs]
         return Places(self.files, self.which[idxs], self.start[idxs], self.seconds[idxs], labels)
 

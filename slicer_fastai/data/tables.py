@@ -35,7 +35,8 @@ def decode_text(
     "A text of any common encoding; says so where it is neither UTF-8 nor UTF-16; ValueError where it cannot be decoded"
     guess = encoding or guess_encoding(data)
     try: text = data.decode(guess)
-    except (UnicodeError,LookupError) as e: raise ValueError(f'{name}: cannot be decoded as {guess} ({e}); say encoding=…') from None
+    except (UnicodeError,LookupError) as e:
+        raise ValueError(f'{name}: cannot be decoded as {guess} ({e}); say encoding=…') from None
     if encoding is None and guess in ('cp1252','latin-1') and name and is_first_process():
         print(f'{Path(name).name}: read as {guess}, since it is not UTF-8 (encoding=… names another)')
     return text
@@ -55,7 +56,8 @@ def parse_cells(
 )->pd.DataFrame:
     "A text as a table of texts; ValueError where its lines do not fit together"
     try: res = pd.read_csv(io.StringIO(text), **{'dtype':str, 'keep_default_na':False, **kwargs})
-    except (ValueError,OverflowError,csv.Error) as e: raise ValueError(f'{fn}: is no table ({e}); sep=… names the separator') from None
+    except (ValueError,OverflowError,csv.Error) as e:
+        raise ValueError(f'{fn}: is no table ({e}); sep=… names the separator') from None
     if not isinstance(res.index, pd.RangeIndex) and not kwargs.get('index_col'): res = without_end_separator(res, fn)
     return res
 
@@ -130,8 +132,10 @@ def find_columns(
     "Which column holds which role, by their names"
     columns = dict(columns or {})
     for role,name in columns.items():
-        if role not in column_names: raise ValueError(f'columns={{{role!r}: …}}: the roles are {", ".join(column_names)}')
-        if name not in names: raise ValueError(f'columns: {role}={name!r}, but the table has {", ".join(map(repr, names))}')
+        if role not in column_names:
+            raise ValueError(f'columns={{{role!r}: …}}: the roles are {", ".join(column_names)}')
+        if name not in names:
+            raise ValueError(f'columns: {role}={name!r}, but the table has {", ".join(map(repr, names))}')
     plain = {plain_name(o):o for o in reversed(list(names))}
     for role,known in column_names.items():
         found = first(plain[o] for o in known.split(', ') if o in plain)
@@ -197,7 +201,8 @@ def read_table(
     if ending not in ('.csv','.tsv') and sep is None and b'\t' not in first_line: return read_names(data, encoding)
     res = read_cells(fn, sep, encoding, header=0 if header=='infer' else header, **kwargs)
     if header=='infer' and any(map(names_sound, res.columns)):
-        if is_first_process(): print(f'{fn.name}: its first line names an audio file, so it has no header (header=0 says that it has one)')
+        if is_first_process():
+            print(f'{fn.name}: its first line names an audio file, so it has no header (header=0 says that it has one)')
         res = read_cells(fn, sep, encoding, header=None, **kwargs)
     return res
 
@@ -221,5 +226,7 @@ class Recordings:
         for o in (Path(name), self.folder/text):
             if o.is_file(): return str(o)
         same = self.by_name.get(text.rsplit('/', 1)[-1], [])
-        if len(same)>1: raise ValueError(f'{name}: {same[0]} and {same[1]} have this name; give paths relative to {self.folder}')
+        if len(same)>1:
+            raise ValueError(f'{name}: {same[0]} and {same[1]} have this name; give paths relative to '
+                             f'{self.folder}')
         return str(same[0]) if same else str(self.folder/text)

@@ -39,7 +39,9 @@ def recording_of(
     "The recording whose name without ending is the longest beginning of a table's name; ValueError where there is none"
     name = Path(fn).name
     fits = [o for o in recordings if name==o.stem or name.startswith(f'{o.stem}.')]
-    if not fits: raise ValueError(f'{fn}: has no column of files, and no recording beside it is called as it is; give recordings=folder, or columns=dict(file=…)')
+    if not fits:
+        raise ValueError(f'{fn}: has no column of files, and no recording beside it is called as it is; give '
+                         'recordings=folder, or columns=dict(file=…)')
     longest = max(len(o.stem) for o in fits)
     best = [o for o in fits if len(o.stem)==longest]
     if len(best)>1: raise ValueError(f'{fn}: belongs to {best[0].name} or to {best[1].name}? Add a column of files')
@@ -77,7 +79,9 @@ def read_crowsetta(
     except ImportError as e: raise ImportError(f"{fn}: needs crowsetta: pip install 'slicer_fastai[field]'") from e
     annotation = crowsetta.Transcriber(format).from_file(fn).to_annot()
     boxes = getattr(annotation, 'bboxes', None)
-    if boxes: return pd.DataFrame([dict(start=o.onset, end=o.offset, label=o.label, low=o.low_freq, high=o.high_freq) for o in boxes])
+    if boxes:
+        rows = [dict(start=o.onset, end=o.offset, label=o.label, low=o.low_freq, high=o.high_freq) for o in boxes]
+        return pd.DataFrame(rows)
     sequences = annotation.seq if isinstance(annotation.seq, list) else [annotation.seq]
     segments = [o for s in sequences for o in s.segments]
     unescape = '""' if format=='textgrid' else '"'                  # Praat doubles quotes, and crowsetta leaves them doubled
@@ -99,8 +103,12 @@ def events_of_table(
 )->tuple: # (a table of start, end, label … with file if it has such a column, role → column)
     "The events in a table with a header"
     table,found = keep_one_view(table),find_columns(table.columns, columns)
-    if 'start' not in found: raise ValueError(f'{fn}: which column is the start? It has {", ".join(map(repr, table.columns))}; say columns=dict(start=…, end=…, label=…)')
-    if not {'end','seconds'}&set(found): raise ValueError(f'{fn}: has starts ({found["start"]!r}) but neither ends nor durations; say columns=dict(end=…) or dict(seconds=…)')
+    if 'start' not in found:
+        raise ValueError(f'{fn}: which column is the start? It has {", ".join(map(repr, table.columns))}; say '
+                         'columns=dict(start=…, end=…, label=…)')
+    if not {'end','seconds'}&set(found):
+        raise ValueError(f'{fn}: has starts ({found["start"]!r}) but neither ends nor durations; say '
+                         'columns=dict(end=…) or dict(seconds=…)')
     start = time_column(table, found['start'], fn)
     end = time_column(table, found['end'], fn) if 'end' in found else start+time_column(table, found['seconds'], fn)
     if 'File Offset (s)' in table:                                # Raven, several recordings: times since the first of them
@@ -159,7 +167,8 @@ def read_annotations(
     path = Path(path)
     folder = path if path.is_dir() else path.parent
     fns = sorted(o for o in path.rglob('*') if o.suffix.lower() in annotation_endings) if path.is_dir() else [path]
-    if not fns: raise FileNotFoundError(f'{path} holds no annotations: the endings are {", ".join(annotation_endings)}')
+    if not fns:
+        raise FileNotFoundError(f'{path} holds no annotations: the endings are {", ".join(annotation_endings)}')
     known,parts,said = Recordings(ifnone(recordings, folder)),[],set()
     for fn in fns:
         events,found = read_one(fn, columns, format, sep, encoding)
@@ -174,7 +183,8 @@ def read_annotations(
     res = pd.concat(parts, ignore_index=True)
     res = Events(res[[*first_columns, *(o for o in res.columns if o not in first_columns)]])
     gone = [o for o in res.file.unique() if not Path(o).is_file()]
-    if gone: warnings.warn(f'{len(gone)} of {res.file.nunique()} recordings are not there, e.g. {gone[0]}: say recordings=folder')
+    if gone:
+        warnings.warn(f'{len(gone)} of {res.file.nunique()} recordings are not there, e.g. {gone[0]}: say recordings=folder')
     return res
 
 # %% ../../nbs/field/annotations.ipynb #fe5cd062
@@ -193,7 +203,8 @@ def raven_table(
     low,high = (events[k] if k in events else pd.Series([v]*n, index=events.index) for k,v in (('low',0),('high',8000)))
     res = {'Selection':range(1, n+1), 'View':'Spectrogram 1', 'Channel':1, 'Begin Time (s)':events.start.map(exact), 'End Time (s)':events.end.map(exact),
            'Low Freq (Hz)':low.to_numpy(), 'High Freq (Hz)':high.to_numpy()}
-    if several: res.update({'Begin Path':events.file.to_numpy(), 'Begin File':[Path(o).name for o in events.file], 'File Offset (s)':events.start.map(exact)})
+    if several:
+        res.update({'Begin Path':events.file.to_numpy(), 'Begin File':[Path(o).name for o in events.file], 'File Offset (s)':events.start.map(exact)})
     res['Annotation'] = events.label.to_numpy()
     if 'score' in events: res['Score'] = events.score.to_numpy()
     return pd.DataFrame(res)
@@ -215,13 +226,16 @@ def each_recording(
     "Where the events of each recording go"
     path = Path(path)
     if path.suffix:
-        if events.file.nunique()>1: raise ValueError(f'{path}: this format has no place for the names of {events.file.nunique()} recordings; give a folder')
+        if events.file.nunique()>1:
+            raise ValueError(f'{path}: this format has no place for the names of {events.file.nunique()} recordings; '
+                             'give a folder')
         yield path,events
         return
     stems = {}
     for file,part in events.groupby('file', sort=False):
         stem = Path(file).stem
-        if stems.setdefault(stem, file)!=file: raise ValueError(f'{stems[stem]} and {file} have one name: write their events into two folders')
+        if stems.setdefault(stem, file)!=file:
+            raise ValueError(f'{stems[stem]} and {file} have one name: write their events into two folders')
         path.mkdir(parents=True, exist_ok=True)
         yield path/name.format(stem),part
 
@@ -284,10 +298,13 @@ def tier_text(
         intervals.append((a,b,label))
         at = b
     if at<length: intervals.append((at,length,''))
-    quoted = lambda text: text.replace('"', '""')
-    head = f'    item [{number}]:\n        class = "IntervalTier"\n        name = "{quoted(label)}"\n        xmin = 0\n        xmax = {exact(length)}\n        intervals: size = {len(intervals)}\n'
-    return head+''.join(f'        intervals [{i}]:\n            xmin = {exact(a)}\n            xmax = {exact(b)}\n            text = "{quoted(t)}"\n'
-                        for i,(a,b,t) in enumerate(intervals, 1))
+    def quoted(text): return text.replace('"', '""')
+    lines = [f'    item [{number}]:', '        class = "IntervalTier"', f'        name = "{quoted(label)}"', '        xmin = 0',
+             f'        xmax = {exact(length)}', f'        intervals: size = {len(intervals)}']
+    for i,(a,b,text) in enumerate(intervals, 1):
+        lines += [f'        intervals [{i}]:', f'            xmin = {exact(a)}', f'            xmax = {exact(b)}',
+                  f'            text = "{quoted(text)}"']
+    return ''.join(f'{line}\n' for line in lines)
 
 @patch
 def to_textgrid(self:Events,

@@ -165,11 +165,11 @@ class Detector:
     def __init__(self,
         encoder:AudioEncoder,  # with its front end
         labels:list,           # classes
-        weights:np.ndarray,    # (d, classes), of vectors as they differ from their stretch
+        weights:np.ndarray,    # (d, classes)
         bias:np.ndarray,       # (classes,)
-        usual:tuple,           # mean and spread (d,) of the training recordings
         thresholds:dict=None,  # class → score from which on it is an event; default: 0.5
         how:dict=None,         # how it was made, plain values
+        usual:tuple=None,      # mean and spread (d,) of the training recordings: windows are compared with their stretch; None: as they are
     ):
         store_attr('encoder,labels,weights,bias,usual')
         self.thresholds = {o:.5 for o in labels} | (thresholds or {})
@@ -184,8 +184,10 @@ class Detector:
         starts:np.ndarray,  # of these, seconds
     )->np.ndarray: # (n, classes), 0…1
         "Scores of the windows of a stretch; ValueError where they are not finite"
-        mean,spread = reference(vectors, starts, self.encoder.front.duration, self.usual)
-        res = sigmoid((vectors-mean)/spread@self.weights+self.bias)
+        if self.usual is not None:
+            mean,spread = reference(vectors, starts, self.encoder.front.duration, self.usual)
+            vectors = (vectors-mean)/spread
+        res = sigmoid(vectors@self.weights+self.bias)
         if not np.isfinite(res).all(): raise ValueError('a window has a score that is not finite: are the weights of the encoder damaged?')
         return res
 
@@ -202,32 +204,34 @@ def embed_windows(
 def components(
     z:np.ndarray,  # vectors as they differ from their stretch (n, d)
     most:int=512,  # components
+    floor:float=.1, # of the spread
 )->tuple: # scale (d,), rotation (d, ≤ most)
     "Principal components of vectors that are divided by their spread"
-    scale = np.maximum(z.std(0), .1)                          # a feature that is constant here may not be elsewhere
+    scale = np.maximum(z.std(0), floor)                         # a feature that is constant here may not be elsewhere
     if min(z.shape)<=most: return scale,np.linalg.svd(z/scale, full_matrices=False)[2].T
     return scale,randomized_svd(z/scale, most, random_state=0)[2].T
 
 def fit_windows(
     encoder:AudioEncoder, # that made the vectors
     table,                # windows as of `labelled_windows`
-    z:np.ndarray,         # their vectors as they differ from their stretch (n, d), see `compare`
-    usual:tuple,          # mean and spread (d,) of the training recordings
+    z:np.ndarray,         # their vectors (n, d); with `usual` as they differ from their stretch, see `compare`
+    usual:tuple=None,     # mean and spread (d,) of the training recordings; None: vectors as they are
 )->Detector:
     "Train a detector on windows; `.training` has them with their scores by regressions that did not see their recordings"
     labels = [o for o in table if o not in window_columns]
     y,groups = table[labels].to_numpy(bool),table.file.to_numpy()
-    scale,rotation = components(z)
-    x = z/scale@rotation
+    middle = z.mean(0)
+    scale,rotation = components(z-middle, floor=.1 if usual else 1e-3*z.std())
+    x = (z-middle)/scale@rotation
     if len(set(groups))>1: c,left_out = choose_c(x, y, groups)
     else:
         warnings.warn('one annotated recording only: the regularisation cannot be chosen on another, C=0.001')
         c,left_out = .001,np.full(y.shape, math.nan)
     fits = [fit_logistic(x, y[:,j], c) for j in range(len(labels))]
     weights = rotation@np.stack([o[0] for o in fits], 1)/scale[:,None]
-    bias = np.array([o[1] for o in fits])
+    bias = np.array([o[1] for o in fits])-middle@weights
     how = dict(recordings=len(set(groups)), windows=len(table), c=c)
-    res = Detector(encoder, labels, weights, bias, usual, how=how)
+    res = Detector(encoder, labels, weights, bias, how=how, usual=usual)
     res.training,res.vectors = table.assign(**{f'score {o}':left_out[:,j] for j,o in enumerate(labels)}),z
     return res
 
@@ -257,9 +261,11 @@ def learn_from(self:Detector,
     if not len(places): raise ValueError('no place was checked: mark places in the page of review and save it')
     window = self.encoder.front.duration
     new = labelled_windows(places, window, background=60)
-    z = compare(embed_windows(self.encoder, new), new, window, self.usual)
+    z = embed_windows(self.encoder, new)
+    if self.usual is not None: z = compare(z, new, window, self.usual)
     keep = ~(new.even | new.partly).to_numpy()               # what was not checked teaches nothing
-    table = pd.concat([self.training[[*window_columns, *self.labels]], new[keep]], ignore_index=True)
+    given = [o for o in new if o in ('file','start') or o not in window_columns]
+    table = pd.concat([self.training[['file','start',*self.labels]], new.loc[keep,given]], ignore_index=True)
     labels = [o for o in table if o not in window_columns]
     table[labels] = table[labels].fillna(False).astype(bool)
     res = fit_windows(self.encoder, table, np.concatenate([self.vectors, z[keep]]), self.usual)
@@ -284,7 +290,7 @@ def scores_file(
 )->Path:
     "Where the scores of a recording are kept: for this detector, this step and the recording as it is"
     stat = os.stat(file)
-    numbers = [o.tobytes() for o in (detector.weights, detector.bias, *detector.usual)]
+    numbers = [o.tobytes() for o in (detector.weights, detector.bias, *(detector.usual or ()))]
     key = fingerprint(*numbers, str(file), stat.st_size, stat.st_mtime_ns, hop)
     return Path(folder)/f'{Path(file).stem[:60]}-{key}.npy'
 
@@ -334,7 +340,7 @@ def scores_of_index(self:Detector,
         rows = rows[np.argsort(index.starts[rows], kind='stable')]
         starts = np.asarray(index.starts[rows], float)
         parts = in_stretches(rows, starts[-1]+self.encoder.front.duration)
-        for part in parts: answers[part] = self.answer(np.asarray(index.vectors[part], np.float32), np.asarray(index.starts[part], float))
+        for part in parts: answers[part] = self.answer(index.vectors_at(part), np.asarray(index.starts[part], float))
     table = index.rows(np.arange(len(index)))
     place = {o:table[o].to_numpy() for o in place_columns}
     return pd.DataFrame({**place, **dict(zip(self.labels, answers.T))})
@@ -404,7 +410,7 @@ def save(self:Detector,
 )->Path:
     "Write detector and encoder"
     path = self.encoder.save_pretrained(path)
-    numbers = dict(weights=self.weights.T.tolist(), bias=self.bias.tolist(), usual=[o.tolist() for o in self.usual])
+    numbers = dict(weights=self.weights.T.tolist(), bias=self.bias.tolist(), usual=self.usual and [o.tolist() for o in self.usual])
     own = dict(labels=self.labels, thresholds=self.thresholds, how=self.how, **numbers)
     write_whole(path/'detector.json', json.dumps(own))
     return path
@@ -419,16 +425,17 @@ def load(cls:Detector,
     encoder = AudioEncoder.from_pretrained(path)
     try:
         own = read_json(fn, 'labels thresholds weights bias usual'.split())
-        weights,bias,usual = (np.array(own[o], float) for o in ('weights','bias','usual'))
+        weights,bias = (np.array(own[o], float) for o in ('weights','bias'))
+        usual = None if own['usual'] is None else np.array(own['usual'], float)
         thresholds = {str(k):float(v) for k,v in own['thresholds'].items()}
         labels = [str(o) for o in own['labels']]
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise ValueError(f'{fn}: is damaged ({type(e).__name__}: {e})') from None
     n,d = len(labels),encoder.num_features
-    fits = weights.shape==(n,d) and bias.shape==(n,) and usual.shape==(2,d) and set(thresholds)==set(labels)
-    finite = fits and all(np.isfinite(o).all() for o in (weights, bias, usual))
+    fits = weights.shape==(n,d) and bias.shape==(n,) and (usual is None or usual.shape==(2,d)) and set(thresholds)==set(labels)
+    finite = fits and all(np.isfinite(o).all() for o in (weights, bias, np.zeros(1) if usual is None else usual))
     if not finite: raise ValueError(f'{fn}: its weights do not fit the encoder beside it')
-    return cls(encoder, labels, weights.T, bias, tuple(usual), thresholds, own.get('how'))
+    return cls(encoder, labels, weights.T, bias, thresholds, own.get('how'), None if usual is None else tuple(usual))
 
 # %% ../../nbs/field/detect.ipynb #427c460d
 def apart(
@@ -481,7 +488,7 @@ def propose(self:Detector,
     rows = order[apart(scores.iloc[order], 2*self.encoder.front.duration, 5*k if how=='diverse' else k)]
     if how=='diverse' and len(rows):
         indexed = isinstance(recordings, SoundIndex)
-        vectors = np.asarray(recordings.vectors[rows], np.float32) if indexed else embed_windows(self.encoder, scores.iloc[rows])
+        vectors = recordings.vectors_at(rows) if indexed else embed_windows(self.encoder, scores.iloc[rows])
         rows = rows[far_apart(vectors, k)]
     chosen = scores.iloc[rows]
     labels = [self.labels[j] for j in values[rows].argmax(1)]

@@ -17,7 +17,9 @@ def class_columns(
     scores, # a table with file, start and seconds
 )->list:
     "The columns of a table of scores that hold classes"
-    if missing := [o for o in place_columns if o not in scores]: raise ValueError(f'a table of scores has the columns file, start, seconds and one for each class; {", ".join(missing)} is missing')
+    if missing := [o for o in place_columns if o not in scores]:
+        raise ValueError(f'a table of scores has the columns file, start, seconds and one for each class; '
+                         f'{", ".join(missing)} is missing')
     return [o for o in scores.columns if o not in place_columns]
 
 # %% ../../nbs/field/events.ipynb #25cdb526
@@ -168,7 +170,8 @@ class EventResult:
         store_attr('found,annotated,collar')
         named = [*found.file, *annotated.file]
         self.recordings = list(dict.fromkeys(named if recordings is None else map(str, recordings)))
-        if strange := set(named)-set(self.recordings): raise ValueError(f'events of recordings that are not among `recordings`, e.g. {first(strange)}')
+        if strange := set(named)-set(self.recordings):
+            raise ValueError(f'events of recordings that are not among `recordings`, e.g. {first(strange)}')
         self.labels = sorted(set(annotated.label))
         self.right,self.partner = match_events(found, annotated, collar)
         rng,n = np.random.default_rng(seed),len(self.recordings)

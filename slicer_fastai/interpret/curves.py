@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/interpret/curves.ipynb #0b8b22eb
 from ..train.health import *
 from ..train.learner import *
+from ..train.probes import binomial_se
 from .clips import picture_grid
 from fastai.basics import *
 from scipy.stats import binomtest
@@ -64,7 +65,7 @@ def wilson_interval(
 
 def probe_gains(
     log, # of `Health`
-)->L: # of namespaces: probe, start, who (what the start is), trained, n clips, se, gain, lift (1, 0, -1)
+)->L: # of namespaces: probe, untrained, start, who (what the start is), trained, n clips, se, gain, lift (1, 0, -1)
     "What each probe of a log gained, and whether it counts"
     gains = L()
     if not log or len(log)<2: return gains
@@ -75,7 +76,7 @@ def probe_gains(
         start,who = run.start
         gain = run.score-start
         if not np.isfinite(gain): continue
-        gains.append(SimpleNamespace(probe=run.probe, start=start, who=who, trained=run.score, n=n,
+        gains.append(SimpleNamespace(probe=run.probe, untrained=run.untrained, start=start, who=who, trained=run.score, n=n,
                                      se=run.se, gain=gain, lift=run.lift))
     return gains
 
@@ -83,17 +84,27 @@ def probe_gains(
 no_labels = ('What was gained cannot be known without labels: put recordings of a kind into a folder of their own '
              '(at least two folders of four clips), or try the encoder on a task of yours.')
 
+def gain_figures(
+    gain, # of `probe_gains`
+)->str:
+    "Untrained, start and trained, each with its standard error, and the difference"
+    def percent(p): return f'{p:.1%} ± {100*binomial_se(p, gain.n):.1f}'
+    steps = {gain.who:gain.start, 'trained':gain.trained}
+    if np.isfinite(gain.untrained): steps = {'the untrained encoder':gain.untrained, **steps}
+    figures = ', '.join(f'{name} {percent(p)}' for name,p in steps.items())
+    return f'{gain.probe}: {figures}, a difference of {100*gain.gain:+.1f} ± {100*gain.se:.1f} points ({gain.n} clips)'
+
 def gain_sentence(
     gains, # of `probe_gains`
 )->str:
     "What was gained, in figures and in words"
     if not gains: return no_labels
-    figures = [f'{o.probe}: {o.who} {o.start:.1%}, trained {o.trained:.1%}, '
-               f'a difference of {100*o.gain:+.1f} ± {100*o.se:.1f} points ({o.n} clips)' for o in gains]
-    lifts = {o.lift for o in gains}
+    figures = [gain_figures(o) for o in gains]
+    lifts,best = {o.lift for o in gains},min(o.se for o in gains)
     if lifts>={1,-1}: word = 'One probe gained and another lost: see which of them is like your task.'
     elif 1 in lifts: word = 'The encoder tells the labels apart better than before.'
     elif -1 in lifts: word = 'Training has made it worse: lower lr, and see the sentence on the health of the run.'
+    elif best>.04: word = f'Too few labelled clips to tell: only a difference above {200*best:.0f} points would show.'
     else: word = ('Nothing was gained that these labels show: train longer, give more recordings, '
                   'or use labels that can be heard in one window.')
     return '; '.join(figures)+'. '+word

@@ -239,8 +239,8 @@ def report_section(
 def health_remedy(log)->str:
     "The remedy of the first rule of health that applies"
     run = HealthLog(log)
-    rule = first(rule for rule in health_rules if rule(run))
-    return ' '.join(rule.__doc__.split('→')[1].split())
+    applies,_ = first_rule(run)
+    return applies.remedy
 
 def next_steps(data)->list:
     "What to try next: the remedy for what was found, and what the figures leave open"

@@ -142,7 +142,8 @@ def review(self:Events,
     if not places: raise unreadable[0]
     if unreadable: warnings.warn(f'{len(unreadable)} places are left out, their recordings cannot be read: {unreadable[0]}')
     data = dict(key=fingerprint(*events.id), labels=labels, places=places, csv=f'{Path(fn).stem}.csv')
-    title = f'{len(places)} events in {events.file.nunique()} recordings'
+    n = events.file.nunique()
+    title = f'{len(places)} events in {n} recording'+('s' if n>1 else '')
     return write_whole(fn, render('review.html', title=title, labels=labels, orders=list(orders), data=data))
 
 @patch

@@ -10,6 +10,7 @@ from ..core.processes import *
 from ..models.slicer import *
 from fastai.basics import *
 from fastai.callback.fp16 import MixedPrecision
+from fastai.callback.mixup import MixHandler
 from fastai.torch_core import get_random_states, set_random_states
 from ctypes import CDLL
 import sys
@@ -33,9 +34,15 @@ class SLICER(Callback):
     def after_create(self): self.learn.loss_func,self.learn.loss_parts = self.loss_func,{}
     def loss_func(self, pred, *keys):
         "The loss of a batch, as the learner's `loss_func`; its parts are kept in `learn.loss_parts` until the next one"
-        res = self.unwrapped.loss(pred, *keys)
+        m = self.unwrapped
+        res = m.loss(pred, *keys)
         self.learn.loss_parts = res.parts
+        if self.training and self.recorder.train_metrics: self.learn.loss_parts['accuracy'] = m.accuracy(pred[0], keys[1])
         return res.loss
+
+    def before_fit(self):
+        mixing = first(cb for cb in self.learn.cbs if isinstance(cb, MixHandler))
+        if mixing: raise ValueError(f'{mixing.name} mixes labels, and there are none: k-mix mixes clips (ratio, tfms); leave it out')
 
     def before_batch(self):
         self.clean,self.any_batch,self.skipped = self.xb[0],True,False

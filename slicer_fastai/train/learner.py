@@ -167,8 +167,8 @@ class SlicerLearner(WholeFiles, BFloat16, Learner):
         check_arguments(type(self), kwargs)
         front = front_end(dls)
         enc = make_encoder(arch, pretrained, front, arch_kwargs)
-        begun = bool(enc.norm.fitted)
-        if begun: dls = self._take_over(dls, enc, encoder_name(arch), refit_norm)
+        self.started_from = encoder_name(arch) if enc.norm.fitted else None
+        if self.started_from: dls = self._take_over(dls, enc, refit_norm)
         enc.set_front(front_end(dls))
         n,sizes = len(dls.train_ds),size_defaults(len(dls.train_ds))
         views = slicer_views(enc.norm, n_mels=enc.front.n_mels, bank_size=ifnone(bank_size, sizes['bank_size']),
@@ -177,16 +177,16 @@ class SlicerLearner(WholeFiles, BFloat16, Learner):
         model = SlicerModel(enc, views, queue_size=ifnone(queue_size, sizes['queue_size']),
                             local_weight=ifnone(local_weight, float(local_fits(enc, views))), **take_for(SlicerModel, kwargs))
         sample = sample_specs(dls, min(4096, max(512, n//20)), seed)
-        model.to(dls.device).setup(sample, seed, ifnone(refit_norm, not begun))
+        model.to(dls.device).setup(sample, seed, ifnone(refit_norm, not self.started_from))
         super().__init__(dls, model, loss_func=model.loss, splitter=ifnone(splitter, slicer_splitter), lr=lr,
                          metrics=ifnone(metrics, default_metrics(model)), cbs=[SLICER(seed=seed), KeepMemory(), *L(cbs)], **kwargs)
 
-    def _take_over(self, dls, enc, name, refit_norm):
+    def _take_over(self, dls, enc, refit_norm):
         "Loaders that read as an encoder does that training goes on from; print what is kept and what is new"
         old,new = front_end(dls),front_for(enc, front_end(dls))
         changed = differences(old, new)
         if changed: dls = with_front(dls, new)
-        says_start(name, changed, refit_norm)
+        says_start(self.started_from, changed, refit_norm)
         return dls
 
     @property
@@ -215,6 +215,14 @@ class SlicerLearner(WholeFiles, BFloat16, Learner):
             x = torch.from_numpy(vector).to(next(m.parameters()))
             probs = m.student.cluster(x).float().softmax(1)[0].cpu()
         return str(int(probs.argmax())),probs.argmax(),probs
+
+    def loss_not_reduced(self):
+        raise ValueError("SLICER's loss compares the clips of a batch: a clip has none of its own, so with_loss, Interpretation and "
+                         'plot_top_losses have no answer here; show_results and plot_clusters do, and audio_learner once there are labels')
+
+    def tta(self, *args, **kwargs):
+        "Refused: there are no answers to average"
+        raise ValueError('tta averages answers over changed copies of a clip; before there are labels there are no answers: use audio_learner')
 
     def freeze_to(self, n):
         "As fastai's; gradients left over from an earlier fit are dropped, or weight decay would go on shrinking frozen layers"

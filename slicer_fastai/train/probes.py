@@ -7,6 +7,7 @@ __all__ = ['untouched', 'binomial_se', 'Probe', 'KNNProbe', 'LinearProbe']
 
 # %% ../../nbs/train/probes.ipynb #81f13734
 from ..core.state import *
+from ..models.encoder import AudioEncoder
 from ..use.evaluate import *
 from fastai.basics import *
 
@@ -42,6 +43,12 @@ def labelled_specs(dls, ds, max_n, seed)->tuple: # log-mels (n, 1, n_mels, frame
     specs = torch.cat([b[0].as_subclass(Tensor).cpu() for b in batches])
     return specs,np.concatenate([b[1].cpu().numpy() for b in batches])
 
+def entered_keys(
+    m,  # a `SlicerModel`
+)->int:
+    "Keys that training has put into the queue; before, it holds those of the setup"
+    return max(0, int(m.queue_count)-len(m.queue))
+
 def has_no_epochs(learn)->bool:
     "Is this `lr_find` or `get_preds`?"
     return hasattr(learn, 'lr_finder') or hasattr(learn, 'gather_preds')
@@ -50,7 +57,8 @@ def has_no_epochs(learn)->bool:
 class Probe(Callback):
     "Base class of probes: a column of accuracies, 0…1, by `score` on embeddings of labelled clips"
     order,column = Recorder.order+1,'probe'
-    value = untrained = math.nan  # accuracy now, and before any training
+    value = untrained = math.nan  # accuracy now, and with random weights
+    start = math.nan              # of the encoder that training goes on from; NaN where it began at random
     clips,held = 0,None           # number of test clips; what was read
     def __init__(self,
         train=None,      # labelled `DataLoaders`, or (audio files, labels); default: the learner's own
@@ -70,8 +78,10 @@ class Probe(Callback):
     def before_train(self):
         if self.held is None or not math.isnan(self.value): return
         self.look()
-        m = get_model(self.learn.model)
-        if m.queue_count<=len(m.queue): self.untrained = self.value     # no step yet: the queue holds the keys of the setup
+        if entered_keys(get_model(self.learn.model)): return            # steps were made before this fit
+        self.untrained = self.value
+        if getattr(self.learn, 'started_from', None):                   # training goes on from an encoder
+            self.start,self.untrained = self.value,self.accuracy_of(self.learn.encoder.untrained(self.seed))
 
     def after_validate(self):
         if self.held is None or self.recorder.cancel_valid: return
@@ -95,26 +105,36 @@ def read_clips(self:Probe)->list: # twice (log-mels, labels)
 @patch
 def read_files(self:Probe, files, labels):
     chosen = random_choice(len(files), self.max_n, self.seed)
-    return self.learn.encoder.front.specs(L(files)[chosen]).as_subclass(Tensor),np.asarray(labels)[chosen]
+    specs = self.learn.encoder.front.specs(L(files)[chosen])
+    return specs.as_subclass(Tensor),np.asarray(labels)[chosen]
 
 @patch
 def embed(self:Probe, enc, specs, bs=128)->np.ndarray: # (n, d)
     device = next(enc.parameters()).device
-    return torch.cat([enc(x.to(device)).float().cpu() for x in specs.split(bs)]).numpy()
+    batches = [enc(x.to(device)).float().cpu() for x in specs.split(bs)]
+    return torch.cat(batches).numpy()
+
+@patch
+def accuracy_of(self:Probe,
+    encoder:AudioEncoder,
+)->float: # nan where the encoder's output is not finite
+    "Measure an encoder on the clips that were read"
+    with untouched(encoder, self.seed):
+        train,test = [(self.embed(encoder, specs),labels) for specs,labels in self.held]
+    finite = np.isfinite(train[0]).all() and np.isfinite(test[0]).all()
+    return self.score(train, test) if finite else math.nan
 
 @patch
 def look(self:Probe)->float: # nan where the encoder's output is not finite
-    "Measure now"
-    with untouched(self.learn.encoder, self.seed) as enc:
-        train,test = [(self.embed(enc, specs),labels) for specs,labels in self.held]
-    finite = np.isfinite(train[0]).all() and np.isfinite(test[0]).all()
-    self.value = self.score(train, test) if finite else math.nan
+    "Measure the learner's encoder now"
+    self.value = self.accuracy_of(self.learn.encoder)
     return self.value
 
 @patch(as_prop=True)
-def row(self:Probe)->dict: # the column, `_n` clips of the test, `_untrained` accuracy
+def row(self:Probe)->dict: # the column, `_n` clips of the test, `_untrained` accuracy; `_start` where training goes on from an encoder
     "What `Health` logs"
-    return {self.column:self.value, f'{self.column}_n':self.clips, f'{self.column}_untrained':self.untrained}
+    res = {self.column:self.value, f'{self.column}_n':self.clips, f'{self.column}_untrained':self.untrained}
+    return res if math.isnan(self.start) else {**res, f'{self.column}_start':self.start}
 
 # %% ../../nbs/train/probes.ipynb #3652021d
 class KNNProbe(Probe):
