@@ -31,10 +31,6 @@ from .data.block import AudioSpecBlock, AudioBlock, SlicerDataLoaders, spec_grid
 from .data.pack import AudioPack, pack_audio, PackedDL
 from .data.shards import ShardClips, ShardDL, shard_folder
 from .data.random import RandomSounds, SynthDL
-from .use.embed import *
-from .use.evaluate import *
-from .use.finetune import *
-from .use.search import *
 from .use.big import BigIndex
 from .use.embed import embed, Sounds, similarity, project
 from .use.evaluate import (
