@@ -31,6 +31,7 @@ from .data.block import AudioSpecBlock, AudioBlock, SlicerDataLoaders, spec_grid
 from .data.pack import AudioPack, pack_audio, PackedDL
 from .data.shards import ShardClips, ShardDL, shard_folder
 from .data.random import RandomSounds, SynthDL
+from .use.big import BigIndex
 from .use.embed import embed, Sounds, similarity, project
 from .use.evaluate import (
     ProbeResult, linear_probe, knn_probe, TagResult, draw_shots, FewShot, few_shot, read_task, log_mel_stats,

@@ -3,6 +3,7 @@ import json, os, shutil, subprocess, sys
 from concurrent.futures import ThreadPoolExecutor
 import pytest, soundfile as sf
 from conftest import *
+from slicer_fastai.use.embed import clock
 
 @pytest.fixture(scope='module')
 def enc():

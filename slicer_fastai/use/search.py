@@ -24,6 +24,7 @@ import json, shutil
 # %% ../../nbs/use/search.ipynb #eba1024f
 class SoundIndex:
     "Vectors of recordings, with the file and the second they belong to"
+    kinds = {}                                             # name of a file that marks another kind of index → class
     def __init__(self,
         encoder:AudioEncoder,     # makes the vectors
         level:str='window',       # a vector per 'window', or per 'clip': per file or place
@@ -468,6 +469,8 @@ def load(cls:SoundIndex,
 )->SoundIndex:
     "Read an index; AudioReadError if damaged or mixed up, FileNotFoundError if there is none, ValueError if its encoder is missing"
     path = Path(path)
+    kind = first(kind for name,kind in cls.kinds.items() if (path/name).exists())
+    if kind is not None: return kind.load(path, encoder)
     if not (path/'index.json').exists():
         raise FileNotFoundError(f'{path} holds no index.json: give a folder written by SoundIndex.save')
     if encoder is None and not any(re.fullmatch(own_encoder, o.name) for o in path.iterdir()):

@@ -1,0 +1,107 @@
+"""An index of two weeks of sound at a half-second hop: disk, memory, seconds a question, and how many of the exact ten nearest it finds
+
+    python -m benchmarks.big_index --data PATH            # sounds that the vectors are made from; 2.4 million rows
+    python -m benchmarks.big_index --data PATH --n 200_000 --dims 512
+
+Vectors are those of windows of real sounds, each moved by half of the difference of two others: as many as wanted, with the spread of real ones. Questions
+are windows of other sounds. The exact answer compares all vectors in float32, standardised as the index does it. Searching is measured in a process of
+its own. Embedding is measured on these windows and extrapolated to 336 hours. Needs 2 GB of disk for 2.4 million rows, which are deleted again.
+"""
+import json, shutil, subprocess, sys, tempfile, time
+from fastcore.script import call_parse
+from slicer_fastai.all import *
+from slicer_fastai.use.big import Chunk, begin, fit_codec, write_part
+from slicer_fastai.use.embed import unit_length
+
+part = 16384
+
+def status(key): return int(Path('/proc/self/status').read_text().split(f'{key}:')[1].split()[0])/1024
+
+def real_vectors(enc, data, n):
+    "Vectors of windows of sounds, and processor seconds for each"
+    files = get_audio_files(data)
+    files = [files[i] for i in np.random.default_rng(0).permutation(len(files))[:n]]
+    start = time.process_time()
+    vectors = np.concatenate(enc.embed(files, level='window', hop=.5, max_s=3., errors='skip', progress=False))
+    seconds = (time.process_time()-start)/len(vectors)
+    return vectors[np.random.default_rng(1).permutation(len(vectors))[:n]],seconds
+
+def made(rng, real, n):
+    "New vectors of the kind"
+    i,j,k = rng.integers(len(real), size=(3,n))
+    return real[i]+.5*(real[j]-real[k])
+
+def merge(best, scores, first):
+    "The ten best so far of each question: (scores, rows)"
+    top = np.argpartition(-scores, 10, axis=1)[:,:10]
+    value = np.concatenate([best[0], np.take_along_axis(scores, top, 1)], 1)
+    row = np.concatenate([best[1], top+first], 1)
+    order = np.argsort(-value, 1)[:,:10]
+    return np.take_along_axis(value, order, 1),np.take_along_axis(row, order, 1)
+
+def build(path, enc, codec, real, questions, n):
+    "Write an index of `n` rows; the exact answers (questions, 10)"
+    begin(path, enc, .5, codec)
+    z = unit_length((questions-codec.mean)/codec.spread).astype(np.float32)
+    best = np.full((len(z),0), 0.),np.zeros((len(z),0), int)
+    for i,first in enumerate(range(0, n, part)):
+        rng,m = np.random.default_rng([7, i]),min(part, n-first)
+        vectors = made(rng, real, m)
+        rows = Chunk(f'hour_{i:04d}.wav', [0,0], 0, m),codec.encode(vectors),np.arange(m)*.5,codec.norms(vectors)
+        write_part(path, i, [rows[0]], *rows[1:])
+        own = unit_length((vectors-codec.mean)/codec.spread)
+        best = merge(best, z@own.T, first)
+    return best[1]
+
+def ask(path):
+    "In a process of its own: seconds to open, seconds a question, MB above the import, answers"
+    questions = np.load(path/'questions.npy')
+    enc = AudioEncoder.from_pretrained('slicer-small')
+    base,start = status('VmRSS'),time.time()
+    index = SoundIndex.load(path)
+    opened,answers,wall,cpu = time.time()-start,[],[],[]
+    allowed = np.ones(len(index), bool)
+    for q in questions:
+        w,c = time.time(),time.process_time()
+        table = index.nearest(q, 10, False, allowed)
+        wall.append(time.time()-w)
+        cpu.append(time.process_time()-c)
+        hours = [int(f[5:9]) for f in table.file]
+        answers.append((np.array(hours)*part+np.round(table.start*2)).astype(int).tolist())
+    print(json.dumps(dict(open_s=opened, question_s=float(np.median(wall)), question_cpu_s=float(np.median(cpu)), rss_mb=status('VmHWM')-base, answers=answers)))
+
+@call_parse
+def main(
+    data:str=None,           # a folder of sounds; default: synthesised ones
+    n:int=2_419_200,         # rows: 336 hours at a half-second hop
+    dims:int=768,            # numbers of each row
+    real:int=4000,           # windows of real sounds
+    questions:int=50,
+    out:str='benchmarks/results/big_index.csv', # a row is appended
+    search:str=None,         # for the process that searches: its folder
+):
+    "Build, search, compare, delete"
+    warnings.simplefilter('ignore')
+    if search: return ask(Path(search))
+    enc = AudioEncoder.from_pretrained('slicer-small')
+    vectors,seconds = real_vectors(enc, data or synth_sounds(), real+questions)
+    vectors,asked = vectors[questions:],vectors[:questions]
+    path = Path(tempfile.mkdtemp())
+    try:
+        start = time.process_time()
+        codec = fit_codec(vectors, dims)
+        fit = time.process_time()-start
+        exact = build(path, enc, codec, vectors, asked, n)
+        np.save(path/'questions.npy', asked)
+        disk = sum(f.stat().st_size for f in path.rglob('*') if f.is_file())/1e9
+        done = subprocess.run([sys.executable, '-W', 'ignore', '-m', 'benchmarks.big_index', '--search', str(path)], capture_output=True, text=True)
+        if done.returncode: raise RuntimeError(done.stderr[-2000:])
+        found = json.loads(done.stdout.splitlines()[-1])
+    finally: shutil.rmtree(path)
+    recall = np.mean([len(set(a) & set(b))/10 for a,b in zip(exact.tolist(), found.pop('answers'))])
+    row = dict(rows=n, d=vectors.shape[1], dims=codec.dims, disk_gb=disk, recall_10=recall, fit_cpu_s=fit, **found,
+               embed_cpu_h=seconds*n/3600)
+    row = {k:round(v, 3) for k,v in row.items()}
+    table = pd.DataFrame([row])
+    table.to_csv(out, mode='a', header=not Path(out).exists(), index=False)
+    print(table.T.to_string(header=False))
