@@ -38,8 +38,10 @@ def load_sound(
 )->tuple: # samples, and their rate in hertz
     "`torchaudio.load` by soundfile; AudioReadError where it cannot be read"
     if not normalize: raise ValueError('normalize=False: only float32 in [-1, 1] is read')
-    try: x,sr = sf.read(os.fspath(uri), num_frames, frame_offset, dtype='float32', always_2d=True)
-    except (sf.LibsndfileError, TypeError) as e: raise AudioReadError(uri, str(e)) from None
+    try:
+        x,sr = sf.read(os.fspath(uri), num_frames, frame_offset, dtype='float32', always_2d=True)
+    except (sf.LibsndfileError, TypeError) as e:
+        raise AudioReadError(uri, str(e)) from None
     if channels_first: x = x.T.copy()
     return torch.from_numpy(x),sr
 
@@ -63,10 +65,12 @@ class KeepsMeta:
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
         res = super().__torch_function__(func, types, args, kwargs)
-        if type(res) is not cls or vars(res): return res
+        if type(res) is not cls or vars(res):
+            return res
         tensors = itertools.chain.from_iterable(a if is_listy(a) else [a] for a in args)
         source = first(o for o in tensors if type(o) is cls and vars(o))
-        if source is not None: res.set_meta(source, as_copy=True)
+        if source is not None:
+            res.set_meta(source, as_copy=True)
         return res
 
     def clone(self, **kwargs):
@@ -106,7 +110,8 @@ stand_ins = {}                                                          # module
 def import_stand_in(name, globals=None, locals=None, fromlist=(), level=0):
     "`__import__` for fastaudio's modules: a stand-in where there is one"
     wanted = name if fromlist else name.split('.')[0]
-    if not level and wanted in stand_ins: return stand_ins[wanted]
+    if not level and wanted in stand_ins:
+        return stand_ins[wanted]
     return builtins.__import__(name, globals, locals, fromlist, level)
 
 def make_stand_in(
@@ -128,9 +133,11 @@ class FastaudioFinder:
     "Find fastaudio's modules, and no others, for `StandInLoader`"
     @staticmethod
     def find_spec(name, path=None, target=None):
-        if name.split('.')[0]!='fastaudio': return None
+        if name.split('.')[0]!='fastaudio':
+            return None
         spec = PathFinder.find_spec(name, path, target)
-        if spec and spec.has_location: spec.loader = StandInLoader(name, spec.origin)
+        if spec and spec.has_location:
+            spec.loader = StandInLoader(name, spec.origin)
         return spec
 
 # %% ../nbs/fastaudio.ipynb #e715c39b
@@ -206,7 +213,8 @@ def to_slicer(
 ): # our type, on the same memory; the values stay what they are, dB for instance
     "fastaudio's sound or spectrogram as ours, without copy; ValueError where it has no mel bands"
     t = x.as_subclass(Tensor)
-    if isinstance(x, AudioTensor): return SlicerTensor(t, sr=x.sr)
+    if isinstance(x, AudioTensor):
+        return SlicerTensor(t, sr=x.sr)
     s = x.settings
     if not s.get('mel'):
         raise ValueError('this spectrogram has no mel bands: use AudioConfig.BasicMelSpectrogram, or `SpectrogramTransformer(mel=True)`')
@@ -218,7 +226,8 @@ def to_fastaudio(
 ): # fastaudio's type, on the same memory
     "Our sound or spectrogram as fastaudio's, without copy"
     t = x.as_subclass(Tensor)
-    if isinstance(x, SlicerTensor): return AudioTensor(t, x.sr)
+    if isinstance(x, SlicerTensor):
+        return AudioTensor(t, x.sr)
     settings = dict(mel=True, to_db=False, n_mels=x.shape[-2], nchannels=x.shape[-3],
                     sr=x.sr, hop_length=x.hop_length, f_min=x.f_min, f_max=x.f_max)
     return AudioSpectrogram.create(t, settings=getattr(x, 'settings', settings))
@@ -234,7 +243,8 @@ def as_log_power(
 ):
     "Natural logarithm of power"
     exponent = settings['power']                                        # 2: power, 1: magnitude
-    if not settings['to_db']: return x.clamp_min(1e-10).log()*(2/exponent)
+    if not settings['to_db']:
+        return x.clamp_min(1e-10).log()*(2/exponent)
     db = 10 if settings['stype']=='power' else 20                       # a factor of ten, in dB
     return x*(math.log(10)/db*2/exponent)
 
@@ -297,5 +307,6 @@ class FastaudioTfm(Module):
         clean:Tensor=None,  # not needed here
     )->Tensor: # same shape; with `DeltaGPU` three channels
         x = x.as_subclass(Tensor).clone()
-        if type(self.tfm).__name__.endswith('GPU'): return self.one(x)
+        if type(self.tfm).__name__.endswith('GPU'):
+            return self.one(x)
         return torch.stack([self.one(o) for o in x])

@@ -24,14 +24,17 @@ class ArraySound:
         sr:int,   # its sample rate in hertz
         name:str, # for messages
     ):
-        if sr is None: raise ValueError(f'{name} is an array: give its sample rate in hertz, sr=…')
+        if sr is None:
+            raise ValueError(f'{name} is an array: give its sample rate in hertz, sr=…')
         x = x.as_subclass(Tensor).detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
-        if x.ndim==1: x = x[None]
+        if x.ndim==1:
+            x = x[None]
         if x.ndim!=2 or x.shape[0]>32:
             raise ValueError(f'{name} has shape {x.shape}: give (samples,) or (channels, samples)')
         if x.dtype.kind in 'iub' and x.dtype.str[1:] not in ('i1','i2','i4','u1'):
             raise ValueError(f'{name} is of {x.dtype}: give floats in -1 to 1, or int8, int16, int32 or uint8 samples')
-        if not x.size: raise AudioReadError(name, '0 samples', 'leave it out')
+        if not x.size:
+            raise AudioReadError(name, '0 samples', 'leave it out')
         self.x,self.name,self.samplerate,self.position = x,name,int(sr),0
         self.channels,self.frames = x.shape
         self.subtype = 'PCM_16' if x.dtype==np.int16 else 'FLOAT'
@@ -43,7 +46,8 @@ class ArraySound:
     def read(self, n, dtype='float32', always_2d=True):
         x = self.x[:,self.position:self.position+n].T
         if dtype=='int16': return x
-        if x.dtype==np.uint8: return x/np.float32(128)-1
+        if x.dtype==np.uint8:
+            return x/np.float32(128)-1
         return x/np.float32(-np.iinfo(x.dtype).min) if x.dtype.kind=='i' else x.astype(np.float32)
 
 # %% ../../nbs/audio/clip.ipynb #6019f8bd
@@ -54,13 +58,16 @@ def to_mono(
     "Average the channels, or take one; int16 becomes -1 … 1"
     channels = x.shape[1]
     full = 32768 if x.dtype==np.int16 else 1
-    if channels==1: return x[:,0]*np.float32(1/full)
-    if channel!='mean': return x[:,channel]*np.float32(1/full)
+    if channels==1:
+        return x[:,0]*np.float32(1/full)
+    if channel!='mean':
+        return x[:,channel]*np.float32(1/full)
     return x.astype(np.float32)@np.full(channels, np.float32(1/(channels*full)))   # 40 times faster than NumPy's mean over so short an axis
 
 def check_channel(channel):
     "ValueError for what is no choice of a channel"
-    if channel in ('mean','loudest') or type(channel) is int and 0<=channel<1024: return channel
+    if channel in ('mean','loudest') or type(channel) is int and 0<=channel<1024:
+        return channel
     raise ValueError(f"channel={channel!r}: use 'mean', 'loudest', or the number of a channel, 0 for the first")
 
 def check_cancelling(
@@ -77,7 +84,8 @@ def check_cancelling(
 
 def check_samples(x, f):
     "`AudioReadError` for NaN, infinite or absurd samples: the squares of values beyond 1e9 overflow"
-    if not len(x) or -1e9<x.min()<=x.max()<1e9: return
+    if not len(x) or -1e9<x.min()<=x.max()<1e9:
+        return
     what = 'samples beyond 1e9' if np.isfinite(x).all() else 'NaN or infinite samples'
     raise AudioReadError(str(f.name), f'contains {what}', 'write it again, or leave it out')
 
@@ -88,7 +96,8 @@ def before_mp3(f, i):
 def decode_piece(f, i, n, dtype):
     "Samples `i` to `i+n` of an open file (≤ n, channels)"
     before = before_mp3(f, i)
-    if before and i-before<f.tell(): f.seek(0)        # libsndfile: wrong samples after a short step back
+    if before and i-before<f.tell():
+        f.seek(0)        # libsndfile: wrong samples after a short step back
     f.seek(i-before)
     return f.read(before+n, dtype=dtype, always_2d=True)[before:]
 
@@ -100,7 +109,8 @@ def decode(
 )->np.ndarray: # (≤ n, channels)
     "Samples of an open file; long stretches in pieces, so that a header that promises too much takes no memory"
     most = 2**22
-    if n<=most: return decode_piece(f, i, n, dtype)
+    if n<=most:
+        return decode_piece(f, i, n, dtype)
     pieces = []
     while n>0 and len(x := decode_piece(f, i, min(n, most), dtype)):
         pieces.append(x)
@@ -121,12 +131,14 @@ def read_samples(
     try:
         x = decode(f, i, n, 'int16' if pcm else 'float32')
         mono = to_mono(x, channel)
-    except Exception as e: raise AudioReadError(name, f'cannot decode samples {i} to {i+n} ({e})') from None
+    except Exception as e:
+        raise AudioReadError(name, f'cannot decode samples {i} to {i+n} ({e})') from None
     if len(x)<min(n, f.frames-i):
         raise AudioReadError(name, f'ends at sample {i+len(x)} though its header promises {f.frames}',
                              'what is there can be saved: ffmpeg -i it whole.flac')
     if not pcm: check_samples(mono, f)
-    if channel=='mean' and f.channels==2: check_cancelling(x, mono, f)
+    if channel=='mean' and f.channels==2:
+        check_cancelling(x, mono, f)
     return mono
 
 def seeks_again(
@@ -144,7 +156,8 @@ def read_resampled(
     channel='mean',  # 'mean', or the number of a channel
 )->np.ndarray: # (≤ n,) float32
     "Samples `i` to `i+n` of an open file, counted at rate `sr`: read with a margin, resampled, trimmed"
-    if f.samplerate==sr: return read_samples(f, i, n, channel)
+    if f.samplerate==sr:
+        return read_samples(f, i, n, channel)
     g = math.gcd(f.samplerate, sr)
     up,down = sr//g,f.samplerate//g
     margin = 256*max(1, math.ceil(down/up))           # soxr HQ needs about 190·down/up samples
@@ -158,12 +171,14 @@ def loudest_channel(
     open,  # opens the file
 )->int:
     "The channel with most energy, by up to eight seconds spread over the file"
-    with open() as f: total,sr,channels = f.frames,f.samplerate,f.channels
+    with open() as f:
+        total,sr,channels = f.frames,f.samplerate,f.channels
     if channels==1: return 0
     energy = np.zeros(channels)
     for i in np.unique(np.linspace(0, max(0, total-sr), 8).astype(int)).tolist():
         with open() as f:
-            try: x = decode(f, i, min(sr, total), 'float32')
+            try:
+                x = decode(f, i, min(sr, total), 'float32')
             except Exception: continue                # read_samples will name it
         energy += np.square(np.nan_to_num(x, posinf=0, neginf=0), dtype=np.float64).sum(0)
     return int(energy.argmax())
@@ -181,8 +196,10 @@ class Clip:
         label=None,       # what is heard in it, if known
         channel='mean',   # of several channels: 'mean', 'loudest', or the number of one, from 0
     ):
-        if seconds is not None and not seconds>0: raise ValueError(f'seconds={seconds}: give a length above 0, or None')
-        if isinstance(item, dict): item,rate = item['array'],item['sampling_rate']
+        if seconds is not None and not seconds>0:
+            raise ValueError(f'seconds={seconds}: give a length above 0, or None')
+        if isinstance(item, dict):
+            item,rate = item['array'],item['sampling_rate']
         self.item,self.sr,self.start,self.label = item,sr,start,label
         self.is_file = not isinstance(item, (np.ndarray,Tensor))
         self.name = str(item) if self.is_file else name or 'array'
@@ -203,7 +220,8 @@ class Clip:
     @cached_property
     def n(self)->int:
         "Length in samples at rate `sr`; `AudioReadError` for what is no sound"
-        with self.open() as f: return self.span(f)[1]
+        with self.open() as f:
+            return self.span(f)[1]
 
     @cached_property
     def heard(self):
@@ -216,10 +234,12 @@ class Clip:
     ):
         "The same clip, read at another sample rate, of another channel"
         channel = check_channel(ifnone(channel, self.channel))
-        if (sr,channel)==(self.sr,self.channel): return self
+        if (sr,channel)==(self.sr,self.channel):
+            return self
         res = copy(self)
         res.sr,res.channel = sr,channel
-        for name in ('n','heard'): res.__dict__.pop(name, None)
+        for name in ('n','heard'):
+            res.__dict__.pop(name, None)
         return res
 
 # %% ../../nbs/audio/clip.ipynb #88dd7913
@@ -247,13 +267,15 @@ def read(self:Clip,
 )->np.ndarray: # (≤ n,) float32
     "Samples `i` to `i+n`, fewer where the clip is shorter; `AudioReadError` for what cannot be read"
     with self.lock:
-        if self.file is None: self.file = self.open()
+        if self.file is None:
+            self.file = self.open()
         last = last or not seeks_again(self.file)
         try:
             first,total = self.span(self.file)
             return read_resampled(self.file, first+i, min(ifnone(n, total), total-i), self.sr, self.heard)
         finally:
-            if last: self.file.close(); self.file = None
+            if last:
+                self.file.close(); self.file = None
 
 # %% ../../nbs/audio/clip.ipynb #17d6ceab
 def as_clip(
@@ -262,7 +284,8 @@ def as_clip(
     channel='mean', # of several channels, see `Clip`; a clip's own choice stands before 'mean'
 )->Clip:
     "An item as a clip at rate `sr`"
-    if isinstance(item, Clip): return item.at_rate(sr, None if channel=='mean' else channel)
+    if isinstance(item, Clip):
+        return item.at_rate(sr, None if channel=='mean' else channel)
     return Clip(item, sr, channel=channel)
 
 # %% ../../nbs/audio/clip.ipynb #1e84254e
@@ -295,7 +318,8 @@ def windows(self:Clip,
         first,total = self.span(f)
         n = min(n, total)
         starts = [round(p*(total-n)) for p in pos]
-        if seeks_again(f): return [read_resampled(f, first+i, n, self.sr, self.heard) for i in starts]
+        if seeks_again(f):
+            return [read_resampled(f, first+i, n, self.sr, self.heard) for i in starts]
     return [self.read(i, n) for i in starts]
 
 # %% ../../nbs/audio/clip.ipynb #0af5f88e
@@ -307,8 +331,10 @@ def pad_to(
     "Bring a waveform to `n` samples; ValueError for another `pad`"
     missing = n-len(x)
     if missing<=0: return x[:n]
-    if pad=='repeat': return np.resize(x, n)
-    if pad!='zero': raise ValueError(f"pad={pad!r}: use 'zero' or 'repeat'")
+    if pad=='repeat':
+        return np.resize(x, n)
+    if pad!='zero':
+        raise ValueError(f"pad={pad!r}: use 'zero' or 'repeat'")
     return np.pad(x, (missing//2, missing-missing//2))
 
 # %% ../../nbs/audio/clip.ipynb #00d0cac8
@@ -321,7 +347,8 @@ def get_audio_files(
 )->L: # sorted paths
     "All audio files below a folder, duplicate links dropped; FileNotFoundError says what is there instead if there are none"
     path = Path(path)
-    if not path.is_dir(): raise FileNotFoundError(f'{printable(path)} is not a folder: give the folder that holds your recordings')
+    if not path.is_dir():
+        raise FileNotFoundError(f'{printable(path)} is not a folder: give the folder that holds your recordings')
     found = walk_files(path, recurse, folders)
     files = regular_files(readable_here(sorted(o for o in found if o.suffix.lower() in audio_extensions), path))
     if files: return files
@@ -379,12 +406,15 @@ def regular_files(
             res.append(f)
             continue
         this = file_id(st) or f
-        if not stat.S_ISREG(st.st_mode): other.append(f)
+        if not stat.S_ISREG(st.st_mode):
+            other.append(f)
         elif this not in listed:
             listed[this] = f
             res.append(f)
-        elif listed[this].parent!=f.parent: elsewhere.append((f, listed[this]))
-    if other: warnings.warn(f'skipped {len(other)} paths that are no regular files (pipes, devices), e.g. {printable(other[0])}')
+        elif listed[this].parent!=f.parent:
+            elsewhere.append((f, listed[this]))
+    if other:
+        warnings.warn(f'skipped {len(other)} paths that are no regular files (pipes, devices), e.g. {printable(other[0])}')
     if elsewhere:
         link,file = map(printable, elsewhere[0])
         warnings.warn(f'{len(elsewhere)} links to files that are listed in another folder are left out, e.g. {link} for {file}: '
@@ -398,14 +428,17 @@ def why_unreadable(
 )->tuple: # (reason, remedy), or None
     "What is wrong with a file, and what to do; None if it can be read"
     try:
-        for pos in (0,1): read_window(fn, .1, pos=pos)
+        for pos in (0,1):
+            read_window(fn, .1, pos=pos)
         if not whole: return
         clip = as_clip(fn)
         with clip.open() as f:
             first,n = (round(o*f.samplerate/clip.sr) for o in clip.span(f))
             end = min(first+n, f.frames)
-            for i in range(first, end, 2**14): read_samples(f, i, min(2**14, end-i))      # so short that seeking is tried, too
-    except AudioReadError as e: return e.reason,e.remedy
+            for i in range(first, end, 2**14):
+                read_samples(f, i, min(2**14, end-i))      # so short that seeking is tried, too
+    except AudioReadError as e:
+        return e.reason,e.remedy
 
 # %% ../../nbs/audio/clip.ipynb #e853787a
 def verify_audio(

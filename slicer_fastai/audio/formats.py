@@ -28,7 +28,8 @@ class AudioReadError(Exception):
         self.fn,self.reason,self.remedy,self.message = fn,reason,remedy,message
         super().__init__(fn, reason, remedy)
     def __str__(self):
-        if self.message: return self.message.split('AudioReadError: ')[-1].rstrip()
+        if self.message:
+            return self.message.split('AudioReadError: ')[-1].rstrip()
         return f'{printable(self.fn)}: {self.reason} – {self.remedy}'
 
 # %% ../../nbs/audio/formats.ipynb #c9c405bf
@@ -41,7 +42,8 @@ def tell_once(
 ):
     "Warn of the first file of a kind in this process; of several workers only the first one does"
     worker = torch.utils.data.get_worker_info()
-    if kind in told or (worker and worker.id): return
+    if kind in told or (worker and worker.id):
+        return
     told.add(kind)
     warnings.warn(f'{printable(fn)}: {what}; other files of this kind are read in the same way without a warning')
 
@@ -66,8 +68,10 @@ class RawFile(io.RawIOBase):
         end=None,   # of the file's own bytes; default: all
     ):
         self.fn,self.fd,self.view = fn,None,None
-        if isinstance(fn, AudioBytes): self.view = fn.getbuffer()
-        else: self.fd = os.open(fn, os.O_RDONLY)
+        if isinstance(fn, AudioBytes):
+            self.view = fn.getbuffer()
+        else:
+            self.fd = os.open(fn, os.O_RDONLY)
         there = len(self.view) if self.fd is None else os.fstat(self.fd).st_size
         self.head,self.first = head,first
         self.size = len(head) + min(ifnone(end, there), there) - first
@@ -88,7 +92,8 @@ class RawFile(io.RawIOBase):
         "Bytes `i` to `i+n`, fewer at the end; the position stays"
         n = min(n, self.size-i)
         if n<=0: return b''
-        if i<len(self.head): return self.head[i:i+n]
+        if i<len(self.head):
+            return self.head[i:i+n]
         i += self.first-len(self.head)
         return bytes(self.view[i:i+n]) if self.fd is None else os.pread(self.fd, n, i)
 
@@ -100,8 +105,10 @@ class RawFile(io.RawIOBase):
 
     def write(self, data): raise io.UnsupportedOperation('read only')
     def close(self):
-        if self.fd is not None: os.close(self.fd)
-        if self.view is not None: self.view.release()
+        if self.fd is not None:
+            os.close(self.fd)
+        if self.view is not None:
+            self.view.release()
         self.fd = self.view = None
         super().close()
 
@@ -138,15 +145,18 @@ def find_wav(
         if name!=b'data': continue
         there = f.size-i
         streamed = size>=0x7fff_0000                  # a program that wrote into a pipe; libsndfile reads to the end
-        if sizes is not None and streamed: size = int.from_bytes(f.at(sizes+8, 8), 'little')
-        if size==0 and there>0 and not is_chunk(f, i): return wav_to_the_end(f, i, sizes)
+        if sizes is not None and streamed:
+            size = int.from_bytes(f.at(sizes+8, 8), 'little')
+        if size==0 and there>0 and not is_chunk(f, i):
+            return wav_to_the_end(f, i, sizes)
         if size>there and not streamed:
             return Found(told=f'its header promises {size:,} bytes of sound, {there:,} are there: the file broke off, what is there is read')
 
 def wav_to_the_end(f, i, sizes):
     "The header of a WAV file with the sizes that it should have, the sound beginning at byte `i`"
     head = bytearray(f.at(0, i))
-    if sizes is not None: head[sizes:sizes+16] = struct.pack('<QQ', f.size-8, f.size-i)
+    if sizes is not None:
+        head[sizes:sizes+16] = struct.pack('<QQ', f.size-8, f.size-i)
     else:
         head[4:8] = struct.pack('<I', min(f.size-8, 2**32-1))
         head[i-4:i] = struct.pack('<I', min(f.size-i, 2**32-1))
@@ -159,7 +169,8 @@ def crc_table(poly, bits):
     table = []
     for c in range(256):
         c <<= bits-8
-        for _ in range(8): c = (c<<1 ^ poly if c&top else c<<1)&mask
+        for _ in range(8):
+            c = (c<<1 ^ poly if c&top else c<<1)&mask
         table.append(c)
     return table
 
@@ -167,18 +178,21 @@ crc8_table,crc16_table = crc_table(0x07, 8),crc_table(0x8005, 16)
 
 def crc8(data):
     res = 0
-    for b in data: res = crc8_table[res^b]
+    for b in data:
+        res = crc8_table[res^b]
     return res
 
 def crc16(data):
     res = 0
-    for b in data: res = (res<<8 ^ crc16_table[res>>8 ^ b])&0xffff
+    for b in data:
+        res = (res<<8 ^ crc16_table[res>>8 ^ b])&0xffff
     return res
 
 def flac_number(o):
     "The number at the start of bytes, coded as UTF-8 is, and its length; None where none stands there"
     n = 1 if o[0]<0x80 else 8-(o[0]^0xff).bit_length()
-    if not (n==1 or 2<=n<=7): return None
+    if not (n==1 or 2<=n<=7):
+        return None
     value = o[0] if n==1 else o[0]&(0x7f>>n)
     for b in o[1:n]:
         if b>>6!=2: return None
@@ -188,16 +202,19 @@ def flac_number(o):
 def flac_frame(o, block):
     "First sample and length of the FLAC frame whose header begins with these bytes; None where it is no header"
     o = o.ljust(16, b'\0')
-    if o[0]!=0xff or o[1]&0xfe!=0xf8 or o[3]&1: return None
+    if o[0]!=0xff or o[1]&0xfe!=0xf8 or o[3]&1:
+        return None
     code,rate = o[2]>>4,o[2]&15
     number = flac_number(o[4:11])
-    if not code or rate==15 or number is None: return None
+    if not code or rate==15 or number is None:
+        return None
     value,n = number
     i = 4+n
     extra = {6:1, 7:2}.get(code, 0)
     size = int.from_bytes(o[i:i+extra], 'big')+1 if extra else 192 if code==1 else 576<<code-2 if code<6 else 256<<code-8
     i += extra + {12:1, 13:2, 14:2}.get(rate, 0)
-    if crc8(o[:i])!=o[i]: return None
+    if crc8(o[:i])!=o[i]:
+        return None
     return (value if o[1]&1 else value*block),size
 
 def flac_length(
@@ -214,7 +231,8 @@ def flac_length(
             if not frame: continue
             last = ends==len(tail)
             whole = last and crc16(tail[i:-2])==int.from_bytes(tail[-2:], 'big')
-            if whole or not last: return sum(frame)
+            if whole or not last:
+                return sum(frame)
             ends = i                                  # torn: the frame before it is the last whole one
         if begin==0: return 0
     return 0
@@ -225,10 +243,12 @@ def find_flac(
     "A FLAC file whose header says no length, or more than its bytes can hold"
     at = f.at(0, 4).find(b'fLaC') if f.at(0, 4)!=b'ID3' else -1
     head = f.at(0, 42)
-    if at or len(head)<42 or head[4]&0x7f: return None
+    if at or len(head)<42 or head[4]&0x7f:
+        return None
     block = int.from_bytes(head[8:10], 'big')
     total = int.from_bytes(head[21:26], 'big') & (1<<36)-1
-    if 0<total<=f.size*8192: return None              # silence takes a dozen bytes for up to 65,535 samples
+    if 0<total<=f.size*8192:
+        return None              # silence takes a dozen bytes for up to 65,535 samples
     n = flac_length(f, block)
     if not n: return None
     head = bytearray(head)
@@ -248,7 +268,8 @@ def mp3_frame_bytes():
             for i,kbit in enumerate(mp3_kbits[3 if version==3 else 2]):
                 for j,sr in enumerate(hertz):
                     size = (144 if version==3 else 72)*kbit*1000//sr
-                    if kbit: res.update({(b1<<8|i<<4|j<<2|pad<<1|private):size+pad for pad in (0,1) for private in (0,1)})
+                    if kbit:
+                        res.update({(b1<<8|i<<4|j<<2|pad<<1|private):size+pad for pad in (0,1) for private in (0,1)})
     return res
 
 mp3_sizes = mp3_frame_bytes()
@@ -259,7 +280,8 @@ def mp3_start(data, i):
         size = mp3_sizes.get(int.from_bytes(data[i+1:i+3], 'big'))
         if size:
             following = data[i+size:i+size+3]
-            if len(following)<3 or following[:1]==b'\xff' and following[1]==data[i+1] and following[2]&0xc==data[i+2]&0xc: return i
+            if len(following)<3 or following[:1]==b'\xff' and following[1]==data[i+1] and following[2]&0xc==data[i+2]&0xc:
+                return i
         i += 1
     return -1
 
@@ -279,10 +301,12 @@ def count_mp3(
 
 def mp3_tag(data, i):
     "Frames and bytes that the frame at byte `i` says the MP3 has; None where it is an ordinary frame"
-    if data[i+36:i+40]==b'VBRI': return int.from_bytes(data[i+50:i+54], 'big'),int.from_bytes(data[i+46:i+50], 'big')
+    if data[i+36:i+40]==b'VBRI':
+        return int.from_bytes(data[i+50:i+54], 'big'),int.from_bytes(data[i+46:i+50], 'big')
     mono,first = data[i+3]>>6==3,data[i+1]>>3&3==3
     at = i+4 + ((17 if mono else 32) if first else (9 if mono else 17))
-    if data[at:at+4] not in (b'Xing',b'Info'): return None
+    if data[at:at+4] not in (b'Xing',b'Info'):
+        return None
     flags = data[at+7]
     frames,size = int.from_bytes(data[at+8:at+12], 'big'),int.from_bytes(data[at+12:at+16], 'big')
     return (frames if flags&1 else 0),(size if flags&3==3 else 0)
@@ -294,7 +318,7 @@ def xing_frame(
 )->bytes:
     "A frame that says how many follow"
     mono,first = header[3]>>6==3,header[1]>>3&3==3
-    head = bytes([0xff, header[1]|1, (0x50 if first else 0x80)|header[2]&0xc, header[3]])     # 64 kbit/s, room for the numbers
+    head = bytes([0xff, header[1]|1, (0x50 if first else 0x80)|header[2]&0xc, header[3]])  # 64 kbit/s, room for the numbers
     side = (17 if mono else 32) if first else (9 if mono else 17)
     own = mp3_sizes[int.from_bytes(head[1:3], 'big')]
     frame = head + bytes(side) + b'Xing' + struct.pack('>III', 3, n, size+own)
@@ -323,11 +347,13 @@ def find_mp3(
     says = mp3_tag(data, i)
     if says is not None:
         frames,size = says
-        if frames and size and mp3_start(f.at(begin+i+size, 2**14), 0)<0: return None       # nothing but tags behind them
+        if frames and size and mp3_start(f.at(begin+i+size, 2**14), 0)<0:
+            return None       # nothing but tags behind them
         i += mp3_sizes[int.from_bytes(data[i+1:i+3], 'big')]
     data = f.at(begin, f.size)
     n = count_mp3(data, i)
-    if not n or says and n==says[0]: return None
+    if not n or says and n==says[0]:
+        return None
     head,skip = count_first(data[i:i+4], n, len(data)-i)
     return Found(head, begin+i, skip=skip)
 
@@ -339,8 +365,10 @@ def find_ogg(
     starts,first_page = [],b'OggS\0\2'
     for begin in range(0, f.size, 2**22):
         data,i = f.at(begin, 2**22+len(first_page)-1),-1
-        while (i := data.find(first_page, i+1))>=0: starts.append(begin+i)
-    if len(starts)<2 or starts[0]: return None
+        while (i := data.find(first_page, i+1))>=0:
+            starts.append(begin+i)
+    if len(starts)<2 or starts[0]:
+        return None
     return Found(parts=tuple(zip(starts, [*starts[1:], f.size])))
 
 class JoinedSound:
@@ -384,7 +412,8 @@ class LaterSound:
     "An open file without its first samples"
     def __init__(self, f, fn, skip):
         self.name,self.file,self.skip,self.frames = str(fn),f,skip,f.frames-skip
-        for k in ('samplerate','channels','format','subtype'): setattr(self, k, getattr(f, k))
+        for k in ('samplerate','channels','format','subtype'):
+            setattr(self, k, getattr(f, k))
         self.seek(0)
     def __enter__(self): return self
     def __exit__(self, *args): self.close()
@@ -397,7 +426,8 @@ class ForwardSound:
     "A file that libsndfile cannot seek in, as an open `sf.SoundFile` that can"
     def __init__(self, fn, open):
         self.name,self.reopen,self.file,self.position = str(fn),open,open(),0
-        for k in ('frames','samplerate','channels','format','subtype'): setattr(self, k, getattr(self.file, k))
+        for k in ('frames','samplerate','channels','format','subtype'):
+            setattr(self, k, getattr(self.file, k))
     def __enter__(self): return self
     def __exit__(self, *args): self.close()
     def close(self): self.file.close()
@@ -406,7 +436,8 @@ class ForwardSound:
         if i<self.position:
             self.file.close()
             self.file,self.position = self.reopen(),0
-        while self.position<i and len(self.read(min(i-self.position, 2**18))): pass
+        while self.position<i and len(self.read(min(i-self.position, 2**18))):
+            pass
     def read(self, n, dtype='float32', always_2d=True):
         x = self.file.read(n, dtype=dtype, always_2d=True)
         self.position += len(x)
@@ -420,12 +451,14 @@ def av_format(
     head:bytes,  # the first 16 bytes of a file
 )->str:
     "FFmpeg's name of a container that libsndfile does not read; None if it is another"
-    if head[4:8] in (b'ftyp',b'moov',b'mdat',b'wide',b'free'): return 'mov'
+    if head[4:8] in (b'ftyp',b'moov',b'mdat',b'wide',b'free'):
+        return 'mov'
     if head[:4]==b'\x1aE\xdf\xa3': return 'matroska'
     if head[:4]==b'0&\xb2u': return 'asf'
     if head[:5]==b'#!AMR': return 'amr'
     if head[:4]==b'wvpk': return 'wv'
-    if head[:1]==b'\xff' and len(head)>1 and head[1]&0xf6==0xf0: return 'aac'
+    if head[:1]==b'\xff' and len(head)>1 and head[1]&0xf6==0xf0:
+        return 'aac'
 
 need_av = "pip install 'slicer_fastai[av]' reads it, or convert it with ffmpeg -i in.m4a out.flac"
 
@@ -442,7 +475,8 @@ def samples_of(frame)->np.ndarray: # (samples, channels) float32
     x = frame.to_ndarray()
     channels = len(frame.layout.channels)
     x = x.T if frame.format.is_planar else x.reshape(-1, channels)
-    if x.dtype==np.uint8: return (x/np.float32(128)-1).astype(np.float32)
+    if x.dtype==np.uint8:
+        return (x/np.float32(128)-1).astype(np.float32)
     return x/np.float32(-np.iinfo(x.dtype).min) if x.dtype.kind=='i' else x.astype(np.float32)
 
 # %% ../../nbs/audio/formats.ipynb #0ad4b5f1
@@ -468,8 +502,10 @@ class AvSound:
     def tell(self): return self.position
     def seek(self, i): self.position = i
     def close(self):
-        if self.container is not None: self.container.close()
-        if self.raw is not None: self.raw.close()
+        if self.container is not None:
+            self.container.close()
+        if self.raw is not None:
+            self.raw.close()
         self.container = self.raw = None
 
     def start(self):
@@ -512,7 +548,8 @@ class AvSound:
     def read(self, n, dtype='float32', always_2d=True):
         "The next `n` samples (≤ n, channels)"
         begin,end,starts = self.position,min(self.position+n, self.frames),self.packets.starts
-        if begin>=end: return np.zeros((0, self.channels), np.float32)
+        if begin>=end:
+            return np.zeros((0, self.channels), np.float32)
         number = int(np.searchsorted(starts, begin, 'right'))-1
         res = [self.last] if self.number==number+1 else []              # the frame that the piece before ended in
         if not res: self.go_to(number)
@@ -539,9 +576,11 @@ def open_error(
     "Why a file could not be opened: the file system's reason, or else the decoder's"
     if isinstance(e, AudioReadError): return e
     cause = str(e).rstrip('.').split(': ', 2)[-1].split('; last error log')[0]
-    if isinstance(fn, AudioBytes): return AudioReadError(fn, cause)
+    if isinstance(fn, AudioBytes):
+        return AudioReadError(fn, cause)
     fn = Path(fn)
-    if fn.is_dir(): return AudioReadError(fn, 'is a folder, not a file', 'give the files in it, or get_audio_files(folder)')
+    if fn.is_dir():
+        return AudioReadError(fn, 'is a folder, not a file', 'give the files in it, or get_audio_files(folder)')
     if not fn.exists():
         return AudioReadError(fn, 'no such file' + (' (broken link)' if fn.is_symlink() else ''), path_remedy(fn))
     if not os.access(fn, os.R_OK):
@@ -560,10 +599,14 @@ def look_into(
     "How a file has to be opened, by what its first bytes say"
     with RawFile(fn) as f:
         head = f.at(0, 16)
-        if head[:4] in (b'RIFF',b'RF64',b'BW64'): return find_wav(f)
-        if head[:4]==b'fLaC': return find_flac(f)
-        if head[:4]==b'OggS': return find_ogg(f)
-        if head[:3]==b'ID3' or int.from_bytes(head[1:3], 'big') in mp3_sizes and head[:1]==b'\xff': return find_mp3(f)
+        if head[:4] in (b'RIFF',b'RF64',b'BW64'):
+            return find_wav(f)
+        if head[:4]==b'fLaC':
+            return find_flac(f)
+        if head[:4]==b'OggS':
+            return find_ogg(f)
+        if head[:3]==b'ID3' or int.from_bytes(head[1:3], 'big') in mp3_sizes and head[:1]==b'\xff':
+            return find_mp3(f)
         return av_format(head)
 
 @lru_cache(100_000)
@@ -571,7 +614,8 @@ def look_once(path, size, mtime): return look_into(path)
 
 def packets_of(fn, format):
     "Where the frames of a file lie that PyAV decodes; AudioReadError without PyAV"
-    if not find_spec('av'): raise AudioReadError(fn, 'is in a format that libsndfile does not read', need_av)
+    if not find_spec('av'):
+        raise AudioReadError(fn, 'is in a format that libsndfile does not read', need_av)
     with AvSound(fn, format) as f: return f.packets
 
 @lru_cache(10_000)
@@ -587,11 +631,14 @@ def open_found(fn, found):
     "A file as libsndfile decodes it, with what was found out about it"
     def open():
         plain = fn if isinstance(fn, AudioBytes) else LibsndfileName(os.fspath(fn))
-        if isinstance(fn, AudioBytes): fn.seek(0)
+        if isinstance(fn, AudioBytes):
+            fn.seek(0)
         return sf.SoundFile(RawFile(fn, found.head, found.first) if found and found.head else plain)
-    if found and found.parts: return JoinedSound(fn, found.parts)
+    if found and found.parts:
+        return JoinedSound(fn, found.parts)
     f = open()
-    if found and found.skip: return LaterSound(f, fn, found.skip)
+    if found and found.skip:
+        return LaterSound(f, fn, found.skip)
     if f.seekable(): return f
     f.close()
     return ForwardSound(fn, open)
@@ -600,8 +647,10 @@ def check_header(f, fn, size):
     "AudioReadError for a length or sample rate that cannot be"
     reason = None
     if f.frames<=0: reason = '0 samples (truncated header?)'
-    elif not 1000<=f.samplerate<=1_000_000: reason = f'a sample rate of {f.samplerate} Hz (damaged header?)'
-    elif f.frames>8192*size+2**20: reason = f'its header promises {f.frames:,} samples, more than {size:,} bytes can hold'
+    elif not 1000<=f.samplerate<=1_000_000:
+        reason = f'a sample rate of {f.samplerate} Hz (damaged header?)'
+    elif f.frames>8192*size+2**20:
+        reason = f'its header promises {f.frames:,} samples, more than {size:,} bytes can hold'
     if reason is None: return f
     f.close()
     raise AudioReadError(fn, reason)
@@ -617,16 +666,20 @@ def open_audio(
     try:
         if isinstance(fn, AudioBytes):
             size = fn.getbuffer().nbytes
-            if not hasattr(fn, 'found'): fn.found = look_into(fn)
+            if not hasattr(fn, 'found'):
+                fn.found = look_into(fn)
             found = fn.found
         else:
             st = os.stat(fn)
-            if not stat.S_ISREG(st.st_mode): raise ValueError('is no regular file')          # a pipe would block
+            if not stat.S_ISREG(st.st_mode):
+                raise ValueError('is no regular file')          # a pipe would block
             size,key = st.st_size,(os.fspath(fn), st.st_size, st.st_mtime_ns)
             found = look_once(*key)
-        if isinstance(found, str): return check_header(open_av(fn, key, found), fn, size)
+        if isinstance(found, str):
+            return check_header(open_av(fn, key, found), fn, size)
         f = open_or_av(fn, key, found)
-        if found and found.told: tell_once(found.told.split(':')[0][:20], fn, found.told)
+        if found and found.told:
+            tell_once(found.told.split(':')[0][:20], fn, found.told)
         return check_header(f, fn, size)
     except Exception as e: raise open_error(fn, e) from None
 
@@ -634,7 +687,8 @@ def open_or_av(fn, key, found):
     "Open by libsndfile; where it does not know the codec, by PyAV"
     try: return open_found(fn, found)
     except sf.LibsndfileError:
-        with RawFile(fn) as f: format = containers.get(f.at(0, 4), 'mp3' if str(fn).lower().endswith('.mp3') else None)
+        with RawFile(fn) as f:
+            format = containers.get(f.at(0, 4), 'mp3' if str(fn).lower().endswith('.mp3') else None)
         if not (format and find_spec('av')): raise
         try: return open_av(fn, key, format)
         except Exception: pass

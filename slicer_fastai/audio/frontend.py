@@ -27,8 +27,10 @@ class FrontEnd(DisplayedTransform):
         channel='mean',       # of several channels: 'mean', 'loudest', or the number of one, from 0
         **kwargs
     ):
-        if not (duration and duration>0): raise ValueError(f'duration={duration}: give seconds, more than 0')
-        if pad not in ('zero','repeat'): raise ValueError(f"pad={pad!r}: use 'zero' or 'repeat'")
+        if not (duration and duration>0):
+            raise ValueError(f'duration={duration}: give seconds, more than 0')
+        if pad not in ('zero','repeat'):
+            raise ValueError(f"pad={pad!r}: use 'zero' or 'repeat'")
         check_channel(channel)
         store_attr()
         self.mel = LogMel(sr=sr, **kwargs)
@@ -36,7 +38,8 @@ class FrontEnd(DisplayedTransform):
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        if 'kind' in vars(cls): FrontEnd.kinds[cls.kind] = cls    # without a kind of its own (a class that cloudpickle is rebuilding): not yet
+        if 'kind' in vars(cls):
+            FrontEnd.kinds[cls.kind] = cls  # without a kind of its own (a class that cloudpickle is rebuilding): not yet
     def __eq__(self, other): return isinstance(other, FrontEnd) and self.cfg==other.cfg
     __hash__ = object.__hash__
     def __repr__(self):
@@ -53,7 +56,8 @@ class FrontEnd(DisplayedTransform):
         x,  # waves (B, windows, samples)
         split_idx=None, **kwargs
     ):  # `AudioSpectrogram` (B, windows, n_mels, frames)
-        if type(x) is Tensor: x = AudioTensor(x, sr=self.sr)
+        if type(x) is Tensor:
+            x = AudioTensor(x, sr=self.sr)
         return super().__call__(x, split_idx=split_idx, **kwargs)
 
 FrontEnd.kinds['logmel'] = FrontEnd
@@ -75,7 +79,8 @@ def specs(self:FrontEnd,
     bs:int=256,  # files at a time
 )->AudioSpectrogram: # log-mels (n, 1, n_mels, frames)
     "The middle window of each file as a spectrogram"
-    if not len(files := L(files)): raise ValueError('no files: give at least one audio file')
+    if not len(files := L(files)):
+        raise ValueError('no files: give at least one audio file')
     res = []
     for batch in chunked(files, bs):
         waves = parallel(self.read, batch, n_workers=defaults.cpus, threadpool=True, progress=False)
@@ -89,7 +94,8 @@ def starts(self:FrontEnd,
     hop=None,  # seconds from window to window; default: side by side
 )->list: # first sample of each window
     "Where the windows of a wave begin: the last one flush with its end; a rest of under a quarter of a window is left out"
-    if hop is not None and not hop>0: raise ValueError(f'hop={hop}: give seconds, more than 0')
+    if hop is not None and not hop>0:
+        raise ValueError(f'hop={hop}: give seconds, more than 0')
     size = self.n_samples
     step = size if hop is None else max(1, round(hop*self.sr))
     res = [*range(0, max(n-size, 0)+1, step)]
@@ -110,7 +116,7 @@ def windows(self:FrontEnd,
 @patch(as_prop=True)
 def cfg(self:FrontEnd)->dict: # numbers, strings and None
     "All settings, enough to build it again with `from_cfg`"
-    channel = {} if self.channel=='mean' else {'channel':self.channel}     # left out, as in encoders that were saved before
+    channel = {} if self.channel=='mean' else {'channel':self.channel}  # left out, as in encoders that were saved before
     return dict(kind=self.kind, duration=self.duration, pad=self.pad, level=self.level, **channel, **self.mel.cfg)
 
 @patch(cls_method=True)
@@ -124,7 +130,8 @@ def from_cfg(cls:FrontEnd,
         raise ValueError(f'front end {name!r} is not known: import the module that defines it, e.g. `import slicer_fastai.{name}`')
     kind = FrontEnd.kinds[name]
     unknown = settings.keys()-inspect.signature(kind).parameters.keys()
-    if unknown: raise ValueError(f'front end {name!r} has no setting {min(unknown)!r}')
+    if unknown:
+        raise ValueError(f'front end {name!r} has no setting {min(unknown)!r}')
     return kind(**settings)
 
 # %% ../../nbs/audio/frontend.ipynb #9afe00c6
@@ -136,5 +143,6 @@ def front_end(
     for t in tfms:
         if isinstance(t, FrontEnd): return t
     for t in tfms:
-        if hasattr(t, 'front_end') and (res := t.front_end(dls)) is not None: return res
+        if hasattr(t, 'front_end') and (res := t.front_end(dls)) is not None:
+            return res
     raise ValueError('these DataLoaders hold no FrontEnd: build them with SlicerDataLoaders, or with AudioBlock as first block')

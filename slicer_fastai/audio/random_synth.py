@@ -48,7 +48,8 @@ def some(m, gen, share):
 
 def draw_rhythm(p, m, gen, spread):
     "Signs, what is left out, melodies and accents of the events: changes `p`"
-    for name in ('glide','accel','start'): p[name] = torch.where(some(m, gen, .5), -p[name], p[name])
+    for name in ('glide','accel','start'):
+        p[name] = torch.where(some(m, gen, .5), -p[name], p[name])
     for name,share in dict(glide=.6, vib_depth=.5, trem_depth=.5, melody=.5, accel=.5).items():
         p[name] = p[name]*some(m, gen, share)
     p['steps'] = p['melody'][...,None]*torch.randn(m, 1, 8, generator=gen)
@@ -264,7 +265,7 @@ def random_sounds(
     seconds:float=.95,  # length of each
     seed:int=None,      # None: other sounds each time, as NumPy's random numbers say
     pairs:bool=True,    # two versions of each sound, or one?
-    spread:float=.2,    # how far parameters of the second version are off: factors exp(spread·N(0,1)), for pitch a third of that
+    spread:float=.2,  # how far parameters of the second version are off: factors exp(spread·N(0,1)), for pitch a third of that
 )->Tensor: # (n, 2, samples), or without pairs (n, samples); highest peak 1
     "Render random sounds (idea: Audio Doppelgängers, arXiv 2406.05923)"
     gen = torch.Generator().manual_seed(np.random.randint(2**31) if seed is None else seed)

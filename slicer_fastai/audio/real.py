@@ -18,5 +18,6 @@ def real_sounds(
     path = Path(__file__).parents[1]/'sounds'
     if kind is None: return path
     kinds = sorted(o.name for o in path.iterdir() if o.is_dir())
-    if kind not in kinds: raise ValueError(f'real_sounds: no kind {kind!r}; the kinds are {", ".join(kinds)}')
+    if kind not in kinds:
+        raise ValueError(f'real_sounds: no kind {kind!r}; the kinds are {", ".join(kinds)}')
     return path/kind

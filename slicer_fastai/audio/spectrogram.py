@@ -115,7 +115,7 @@ class LogMel(DisplayedTransform):
     order = 20
     def __init__(self,
         sr:int=16000,             # sample rate in hertz
-        n_fft:int=None,           # window of the Fourier transform, samples (periodic Hann); default: 64 ms (1,024 at 16 kHz)
+        n_fft:int=None,  # window of the Fourier transform, samples (periodic Hann); default: 64 ms (1,024 at 16 kHz)
         hop_length:int=None,      # samples from frame to frame; default: 10 ms (160 at 16 kHz)
         n_mels:int=64,            # mel bands
         f_min:float=60.,          # lower end of the first band, hertz
@@ -123,11 +123,13 @@ class LogMel(DisplayedTransform):
         eps:float=1.19e-7,        # added to the power before the logarithm: the floor is log(eps) = -15.94
         pad_mode:str='reflect',   # how the edges are continued: 'reflect' (SLICER) or 'constant' (zeros)
     ):
-        if pad_mode not in ('reflect','constant'): raise ValueError(f"pad_mode={pad_mode!r}: use 'reflect' or 'constant'")
+        if pad_mode not in ('reflect','constant'):
+            raise ValueError(f"pad_mode={pad_mode!r}: use 'reflect' or 'constant'")
         n_fft = ifnone(n_fft, fast_size(.064*sr))
         hop_length = ifnone(hop_length, max(1, round(.01*sr)))
         f_max = ifnone(f_max, sr/2)
-        if not 0<=f_min<f_max: raise ValueError(f'f_min={f_min:g} must lie between 0 and f_max={f_max:g}')
+        if not 0<=f_min<f_max:
+            raise ValueError(f'f_min={f_min:g} must lie between 0 and f_max={f_max:g}')
         store_attr()
         self.window = torch.hann_window(n_fft)
         self.filters = mel_filters(sr, n_fft, n_mels, f_min, f_max)
@@ -138,11 +140,13 @@ class LogMel(DisplayedTransform):
     def cfg(self): return {name:getattr(self, name) for name in 'sr n_fft hop_length n_mels f_min f_max eps pad_mode'.split()}
 
     def __call__(self, x, split_idx=None, **kwargs):
-        if type(x) is Tensor: x = AudioTensor(x, sr=self.sr)         # a bare tensor, given directly
+        if type(x) is Tensor:
+            x = AudioTensor(x, sr=self.sr)         # a bare tensor, given directly
         return super().__call__(x, split_idx=split_idx, **kwargs)
 
     def encodes(self, x:AudioTensor):
-        if x.sr!=self.sr: raise ValueError(f'the sound is at {x.sr} Hz, LogMel at {self.sr}: use the same `sr` for both')
+        if x.sr!=self.sr:
+            raise ValueError(f'the sound is at {x.sr} Hz, LogMel at {self.sr}: use the same `sr` for both')
         meta = {k:getattr(self, k) for k in ('sr','n_fft','hop_length','f_min','f_max')}
         return AudioSpectrogram(self.compute(x.as_subclass(Tensor)), **meta)
 
@@ -155,7 +159,8 @@ class LogMel(DisplayedTransform):
         self.move_to(x.device)
         waves = x.float().flatten(0,-2)
         at_once = len(waves)
-        if x.device.type=='cpu': at_once = 2**17//x.shape[-1]               # twice as fast where the spectra stay in the cache
+        if x.device.type=='cpu':
+            at_once = 2**17//x.shape[-1]               # twice as fast where the spectra stay in the cache
         with torch.autocast(x.device.type, enabled=False):
             mels = torch.cat([self.log_mels(o) for o in waves.split(max(1, at_once))])
         return mels.view(*x.shape[:-1], *mels.shape[-2:])
@@ -173,7 +178,7 @@ class LogMel(DisplayedTransform):
         half = self.n_fft//2
         frames = F.pad(waves, (half, half), mode=self.pad_mode).unfold(-1, self.n_fft, self.hop_length)
         spectra = torch.fft.rfft(frames*self.window)
-        power = torch.view_as_real(spectra).square_().flatten(-2)           # re², im² of each frequency (B, frames, 2·(n_fft//2+1))
+        power = torch.view_as_real(spectra).square_().flatten(-2)  # re², im² of each frequency (B, frames, 2·(n_fft//2+1))
         mels = torch.cat([power[...,part]@weights for part,weights in self.groups], -1)
         return mels.add_(self.eps).log_().mT
 
@@ -184,9 +189,11 @@ def to_audio(self:AudioSpectrogram,
 )->AudioTensor: # (1, samples); needs librosa
     "A waveform that has about this log-mel spectrogram: mel inversion and Griffin-Lim by librosa"
     try: from librosa.feature.inverse import mel_to_audio
-    except ImportError as e: raise ImportError('to hear a spectrogram needs librosa: pip install "librosa>=0.11"') from e
+    except ImportError as e:
+        raise ImportError('to hear a spectrogram needs librosa: pip install "librosa>=0.11"') from e
     x = self.as_subclass(Tensor).detach().cpu().float().flatten(0,-3)
-    if len(x)!=1: raise ValueError(f'{len(x)} spectrograms: hear one at a time')
+    if len(x)!=1:
+        raise ValueError(f'{len(x)} spectrograms: hear one at a time')
     with no_random():                                                   # Griffin-Lim starts from random phases
         y = mel_to_audio(x[0].exp().numpy(), n_iter=n_iter, sr=self.sr, n_fft=self.n_fft, hop_length=self.hop_length,
                          fmin=self.f_min, fmax=self.f_max)

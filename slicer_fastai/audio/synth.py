@@ -263,7 +263,8 @@ def find_set(
     "What set of sounds is in a folder"
     with suppress(OSError, ValueError, LookupError):
         df = pd.read_csv(path/'labels.csv')
-        if list(df)==index_columns: return df.label.value_counts().to_dict(), df.seed[0]
+        if list(df)==index_columns:
+            return df.label.value_counts().to_dict(), df.seed[0]
 
 def write_set(
     path,  # a new folder
@@ -271,7 +272,8 @@ def write_set(
     seed,
 ):
     "Write the clips of a set and then their index"
-    for label in sound_classes: (path/label).mkdir(parents=True)
+    for label in sound_classes:
+        (path/label).mkdir(parents=True)
     rows = []
     for label,i in progress_bar(list(itertools.product(sound_classes, range(n))), leave=False):
         x,drawn = synth_sound(label, i, seed)
@@ -288,11 +290,13 @@ def synth_sounds(
     force:bool=False, # make it again, also over another set?
 )->Path: # the folder: <class>/<class>_000.flac … (16 kHz, mono, 16 bit) and labels.csv
     "Folder of a labelled set of synthesised sounds, made on the first call; FileExistsError if something else is there"
-    if n<1: raise ValueError(f'synth_sounds: n={n}, but a set needs at least one clip per class')
+    if n<1:
+        raise ValueError(f'synth_sounds: n={n}, but a set needs at least one clip per class')
     path = Path(path or fastai_path('data')/'synth_sounds'/f'n{n}_seed{seed}')
     want = {label:n for label in sound_classes}, seed
     found = find_set(path)
-    if found==want and not force: return path
+    if found==want and not force:
+        return path
     with suppress(OSError): path.rmdir()                                 # only if it is empty
     if path.exists() and not (found and force):
         what = 'another set: replace it with force=True, or' if found else 'something that is not a set of sounds:'
@@ -305,5 +309,6 @@ def synth_sounds(
             with suppress(FileNotFoundError): path.rename(old)
         try: new.rename(path)
         except OSError:
-            if find_set(path)!=want: raise                               # unless another process was first
+            if find_set(path)!=want:
+                raise                               # unless another process was first
     return path

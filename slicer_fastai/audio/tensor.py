@@ -70,11 +70,13 @@ class NormalizeLevel(DisplayedTransform):
         max_gain:float=60.,     # never amplify by more dB than this
     ):
         store_attr()
-        if level not in ('rms','peak'): raise ValueError(f"level={level!r}: use 'rms' or 'peak'")
+        if level not in ('rms','peak'):
+            raise ValueError(f"level={level!r}: use 'rms' or 'peak'")
 
     def measure(self, x):
         "Level of each waveform, as an amplitude (…, 1)"
-        if self.level=='peak': return x.abs().amax(-1, keepdim=True)
+        if self.level=='peak':
+            return x.abs().amax(-1, keepdim=True)
         power = x.square().sum(-1, keepdim=True)/(x!=0).sum(-1, keepdim=True).clamp_min(1)
         return power.sqrt()
 

@@ -115,7 +115,8 @@ class BankMix(ViewTfm):
     def encodes(self, x, partner, alpha):
         other = self.bank.specs[partner][:,None]
         if not other.numel(): return x
-        if self.norm is None: return log_mix(x, other, alpha)
+        if self.norm is None:
+            return log_mix(x, other, alpha)
         mixed = log_mix(self.norm(x), self.norm(other), alpha)
         return self.norm.inverse(mixed)
 
@@ -128,7 +129,8 @@ def spherical_kmeans(
 )->Tensor: # centroids (k, d), unit length
     "k-means by angle: assign to the most similar centroid, average, put back on the sphere (Dhillon & Modha, 2001)"
     from sklearn.cluster import KMeans
-    if len(x)<k: raise ValueError(f'{k} clusters need at least {k} clips, there are {len(x)}')
+    if len(x)<k:
+        raise ValueError(f'{k} clusters need at least {k} clips, there are {len(x)}')
     x = F.normalize(x.float(), dim=-1)
     start = KMeans(k, n_init=4, random_state=seed).fit(x.cpu().numpy()).cluster_centers_
     centroids = F.normalize(tensor(start), dim=-1).to(x)
@@ -196,16 +198,19 @@ class KMix(BankMix):
         x,  # log-mels (B, 1, n_mels, frames)
     )->Tensor: # boolean (B, bank)
         "Which of the bank may be mixed into each clip"
-        if not self.bank.feats.numel(): return super().candidates(x)
+        if not self.bank.feats.numel():
+            return super().candidates(x)
         far = self.distances(x)
-        if self.top_k is None or self.top_k>=self.bank.size: return far>=0
+        if self.top_k is None or self.top_k>=self.bank.size:
+            return far>=0
         farthest = far.topk(self.top_k, dim=1).indices
         return torch.zeros_like(far, dtype=torch.bool).scatter_(1, farthest, True) & (far>=0)
 
     @torch.no_grad()
     def draw(self, x, clean=None):
         "Draw a partner among the candidates of the clean clips, and its share"
-        if not self.bank.feats.numel(): return super().draw(x)
+        if not self.bank.feats.numel():
+            return super().draw(x)
         k = min(ifnone(self.top_k, self.bank.size), self.bank.size)
         far,places = self.distances(ifnone(clean, x)).topk(k, dim=1)
         n = (far>=0).sum(1)                                                # the farthest come first

@@ -27,16 +27,19 @@ class Views(Module):
         x = x.as_subclass(Tensor).float()
         views = clean = torch.cat([x[:,:1], x[:,-1:]])
         with torch.autocast(x.device.type, enabled=False):
-            for tfm in self.tfms: views = self._apply_one(tfm, views, clean, trace)
+            for tfm in self.tfms:
+                views = self._apply_one(tfm, views, clean, trace)
         return views.chunk(2)
 
     def _apply_one(self, tfm, views, clean, trace):
         "Apply one transform, and note in `trace` what it drew"
-        if not isinstance(tfm, ViewTfm): drawn,res = {},tfm(views, clean)
+        if not isinstance(tfm, ViewTfm):
+            drawn,res = {},tfm(views, clean)
         else:
             drawn = tfm.draw(views, clean)
             res = tfm.encodes(views, **drawn)
-        if trace is not None: trace.append((tfm, drawn))
+        if trace is not None:
+            trace.append((tfm, drawn))
         return res
 
     @property
@@ -45,7 +48,8 @@ class Views(Module):
     def banks(self): return L(tfm.bank for tfm in self.tfms if isinstance(tfm, BankMix)).unique()
     def push(self, x):
         "Put the clean clips of a batch into the bank(s)"
-        for bank in self.banks: bank.push(x)
+        for bank in self.banks:
+            bank.push(x)
 
     def fit(self,
         specs:Tensor,  # log-mels of a sample of the training set (n, 1, n_mels, frames)
@@ -53,7 +57,8 @@ class Views(Module):
     ):
         "Fit what has to be fitted (k-mix's centroids), and fill the bank(s)"
         for t in self.tfms:
-            if hasattr(t, 'fit'): t.fit(specs, seed=seed)
+            if hasattr(t, 'fit'):
+                t.fit(specs, seed=seed)
         self.push(specs)
         return self
 
@@ -65,17 +70,20 @@ def slicer_views(
     mix_domain:str='power',          # mix powers, or 'normalized' values as the reference
     kmix_clusters:int=4,             # `n_clusters` of k-mix (SLICER: 4)
     bank_size:int=2048,              # clips in the bank (SLICER: 2048)
-    top_k:int=128,                   # k-mix draws among the farthest `top_k` (SLICER: 128; reference: the oldest); None: among all of the cluster
+    top_k:int=128,  # k-mix draws among the farthest `top_k` (SLICER: 128; reference: the oldest); None: among all of the cluster
     n_mels:int=64,                   # mel bands
     crop_freq:tuple=(.6,1.5),        # height of the crop, relative to the mel bands (SLICER: (0.6, 1.5), cut at 1)
     crop_time:tuple=(.6,1.5),        # width of the crop, relative to the frames (SLICER: (0.6, 1.5))
     eq_db:float=6.,                  # standard deviation of the random equaliser's gains, decibels (SLICER: no equaliser)
 )->Views:
     "SLICER's augmentations by name"
-    if mix_domain not in ('power','normalized'): raise ValueError(f"mix_domain={mix_domain!r}: use 'power' or 'normalized'")
-    if not 0<=ratio<=1: raise ValueError(f'ratio={ratio}: a share, 0 to 1')
+    if mix_domain not in ('power','normalized'):
+        raise ValueError(f"mix_domain={mix_domain!r}: use 'power' or 'normalized'")
+    if not 0<=ratio<=1:
+        raise ValueError(f'ratio={ratio}: a share, 0 to 1')
     for k,v in dict(kmix_clusters=kmix_clusters, bank_size=bank_size, top_k=top_k).items():
-        if v is not None and v<1: raise ValueError(f'{k}={v}: must be at least 1')
+        if v is not None and v<1:
+            raise ValueError(f'{k}={v}: must be at least 1')
     mixing = dict(norm=norm if mix_domain=='normalized' else None, bank=SpecBank(bank_size))
     make = dict(mixup=lambda: BankMix(ratio, **mixing),
                 kmix=lambda: KMix(ratio, kmix_clusters, top_k=top_k, n_mels=n_mels, **mixing),
@@ -84,5 +92,6 @@ def slicer_views(
                 eq=lambda: RandomEQ(eq_db), ramp=GainRamp, noise=NoiseFloor)
     tfms = L(tfms.split() if isinstance(tfms, str) else tfms)
     unknown = first(t for t in tfms if not isinstance(t, nn.Module) and t not in make)
-    if unknown: raise ValueError(f'tfms: {unknown!r} is neither an nn.Module nor one of {", ".join(make)}')
+    if unknown:
+        raise ValueError(f'tfms: {unknown!r} is neither an nn.Module nor one of {", ".join(make)}')
     return Views([t if isinstance(t, nn.Module) else make[t]() for t in tfms])

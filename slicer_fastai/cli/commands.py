@@ -75,11 +75,15 @@ def claim_parts_folder(out, files, index, n):
 
 def write_part(fn, files, index, labels):
     "Embed `files` with the settings of `index`, and write the vectors as Parquet"
-    for o in fn.parent.glob(f'{fn.name}.*.tmp'): o.unlink()              # of a process that was killed
+    for o in fn.parent.glob(f'{fn.name}.*.tmp'):
+        o.unlink()              # of a process that was killed
     part = SoundIndex(index.encoder, index.level, index.hop)
-    try: part.add(files, labels, progress=False)
-    except AudioReadError as e: warnings.warn(f'{fn}: none of its {len(files)} recordings could be read, e.g. {e}')
-    with whole_path(fn) as tmp: printable_table(part.to_frame()).to_parquet(tmp, index=False)
+    try:
+        part.add(files, labels, progress=False)
+    except AudioReadError as e:
+        warnings.warn(f'{fn}: none of its {len(files)} recordings could be read, e.g. {e}')
+    with whole_path(fn) as tmp:
+        printable_table(part.to_frame()).to_parquet(tmp, index=False)
     print(f'{fn}: {len(part)} vectors', file=sys.stderr)
 
 def embed_parts(
@@ -95,7 +99,8 @@ def embed_parts(
     first_part,step = this_process()
     for i in range(first_part, total, step):
         fn = out/f'part-{i:05d}.parquet'
-        if not fn.exists(): write_part(fn, files[i*n:(i+1)*n], index, labels)
+        if not fn.exists():
+            write_part(fn, files[i*n:(i+1)*n], index, labels)
     there = len(list(out.glob('part-*.parquet')))
     return pd.DataFrame([dict(parts=str(out), files=len(files), there=there, of=total)])
 
@@ -106,14 +111,16 @@ def find_recordings(
     "The recordings that a path stands for; with columns start and end, places in them"
     path = Path(path)
     if path.is_dir(): return get_audio_files(path)
-    if path.suffix.lower() in audio_extensions or not path.exists(): return [path]
+    if path.suffix.lower() in audio_extensions or not path.exists():
+        return [path]
     items = clips_of_table(read_table(path), path='')
     def found(item): return item if os.path.exists(item) or not (path.parent/item).exists() else beside(item, path.parent)
     return [found(item) for item in items]
 
 def beside(item, folder):
     "An item whose name is relative to the folder of its table"
-    if not isinstance(item, Clip): return folder/item
+    if not isinstance(item, Clip):
+        return folder/item
     return Clip(folder/item.item, item.sr, item.start, item.limit, label=item.label)
 
 
@@ -126,32 +133,38 @@ def embed_into(
     "Add recordings to the index in a folder, or make one. CliError while another process does"
     try:
         with locked(out, 'indexing'):
-            if (out/'index.json').exists(): index = load_index(out, encoder, level, hop)
-            else: index = SoundIndex(load_encoder(ifnone(encoder, 'slicer-small')), ifnone(level, 'window'), hop)
+            if (out/'index.json').exists():
+                index = load_index(out, encoder, level, hop)
+            else:
+                index = SoundIndex(load_encoder(ifnone(encoder, 'slicer-small')), ifnone(level, 'window'), hop)
             index.add(files, labels, progress=show_progress()).write_into(out)
     except FolderBusy as e: raise CliError(f'--out {e}') from None
     return pd.DataFrame([dict(index=str(out), files=len(index.files), vectors=len(index), level=index.level)])
 
 def slicer_embed(
     paths:Annotated[Path, "audio files, folders, and lists of files or places (.txt, .csv, .parquet; columns file, start, end)", dict(nargs='+')],
-    encoder:str=None,           # a name, a folder of save_pretrained, or of a run; default: slicer-small, or that of the index in `out`
+    encoder:str=None,  # a name, a folder of save_pretrained, or of a run; default: slicer-small, or that of the index in `out`
     level:str=None,             # a vector for each 'window' or each 'clip'; default: window, or as the index in `out`
     hop:float=None,             # seconds from window to window; default: side by side, or as the index in `out`
     labels:bool=False,          # the names of the sub-folders are labels
     out:Path=None,              # write the vectors: .csv, .parquet or .json; any other name: an index for search
-    parts:int=None,             # recordings in a Parquet file, for a folder of those in `out`; several processes share the work
+    parts:int=None,  # recordings in a Parquet file, for a folder of those in `out`; several processes share the work
 )->pd.DataFrame: # a row a vector: file, start, seconds, label if any, v0 …
     "Embed recordings; what cannot be read is named and left out"
-    if level not in (None,'window','clip'): raise CliError(f"--level {level}: must be 'window' or 'clip'")
+    if level not in (None,'window','clip'):
+        raise CliError(f"--level {level}: must be 'window' or 'clip'")
     if parts is not None and (parts<1 or out is None):
         raise CliError(f'--parts {parts}: recordings in a file, at least 1; --out must name a folder for them')
     is_index = out is not None and not Path(out).suffix and not parts
-    if not is_index: check_table_name(Path(out)/'part.parquet' if parts else out)
+    if not is_index:
+        check_table_name(Path(out)/'part.parquet' if parts else out)
     files = [f for o in L(paths) for f in find_recordings(o)]
     label_func = parent_label if labels else None
-    if is_index: return embed_into(Path(out), files, label_func, encoder, level, hop)
+    if is_index:
+        return embed_into(Path(out), files, label_func, encoder, level, hop)
     index = SoundIndex(load_encoder(ifnone(encoder, 'slicer-small')), ifnone(level, 'window'), hop)
-    if parts: return embed_parts(files, index, label_func, Path(out), parts)
+    if parts:
+        return embed_parts(files, index, label_func, Path(out), parts)
     index.add(files, label_func, progress=show_progress())
     return write_table(index.to_frame(), out)
 
@@ -165,11 +178,15 @@ def slicer_search(
     out:Path=None,              # write the table: .csv, .parquet or .json
 )->pd.DataFrame: # file, start, seconds, score, label if any
     "Find recordings by sound"
-    if (sound is None)==(label is None): raise CliError('give a sound to look for, or --label')
-    if k<1: raise CliError(f'--k {k}: must be at least 1')
+    if (sound is None)==(label is None):
+        raise CliError('give a sound to look for, or --label')
+    if k<1:
+        raise CliError(f'--k {k}: must be at least 1')
     check_table_name(out)
-    if (Path(where)/'index.json').exists(): index = load_index(where)
-    else: index = load_encoder(encoder).index(where, labels=None if label is None else parent_label, progress=show_progress())
+    if (Path(where)/'index.json').exists():
+        index = load_index(where)
+    else:
+        index = load_encoder(encoder).index(where, labels=None if label is None else parent_label, progress=show_progress())
     found = index.search(sound, k) if label is None else index.search_by_label(label, k, others=False)
     return write_table(pd.DataFrame(found), out)
 
@@ -179,7 +196,8 @@ def few_shot_scores(encoders, tasks, shots):
     sizes = [o if o=='all' else int(o) for o in shots.split()]
     res = []
     for name,task in tasks.items():
-        if 'train' not in task: raise CliError(f'{name} has folds: --shots needs a split into train and test')
+        if 'train' not in task:
+            raise CliError(f'{name} has folds: --shots needs a split into train and test')
         scores = few_shot(encoders, task['train'], task['test'], sizes, progress=show_progress())
         res.append(scores.table.assign(task=name))
     by = pd.concat(res).groupby(['encoder','task','shots'], sort=False)
@@ -209,7 +227,8 @@ def slicer_probe(
     check_table_name(out)
     encoders,tables = {str(o):load_encoder(o) for o in L(encoder)},all_tasks(paths)
     tasks = {k:check_parts(k, read_task(t)) for k,t in tables.items()}
-    if shots: return write_table(few_shot_scores(encoders, tasks, shots), out)
+    if shots:
+        return write_table(few_shot_scores(encoders, tasks, shots), out)
     comparison = compare_encoders(encoders, tasks, baseline=not alone, untrained=not alone, progress=show_progress())
     return write_table(probe_scores(comparison), out)
 
@@ -234,8 +253,10 @@ def ask_to_unpickle(
     "Ask whether a pickle may be opened; CliError where the answer is no, or nobody can be asked"
     if trust: return
     says = f'{fn} is a pickle: opening it runs whatever code its writer put there'
-    if not sys.stdin.isatty(): raise CliError(f'{says}; add --trust if you know where it comes from')
-    if input(f'{says}. Open it? [y/N] ').strip().lower() not in ('y','yes'): raise CliError(f'{fn} was not opened')
+    if not sys.stdin.isatty():
+        raise CliError(f'{says}; add --trust if you know where it comes from')
+    if input(f'{says}. Open it? [y/N] ').strip().lower() not in ('y','yes'):
+        raise CliError(f'{fn} was not opened')
 
 def slicer_report(
     runs:Annotated[Path, "folders of `slicer pretrain`", dict(nargs='+')],
@@ -247,7 +268,8 @@ def slicer_report(
     rows,files = [],None if recordings is None else readable_files(recordings)
     for run in map(Path, L(runs)):
         fn = run/'report.json'
-        if not fn.exists(): raise CliError(f'{run} holds no report.json: give a folder that `slicer pretrain` wrote')
+        if not fn.exists():
+            raise CliError(f'{run} holds no report.json: give a folder that `slicer pretrain` wrote')
         figures = json.loads(fn.read_text())
         rows.append(dict(run=str(run), **figures))
         if files:

@@ -21,12 +21,14 @@ def the_detector(
     encoder,   # a name or a folder
 ):
     "The detector that is meant: a saved one, or one trained on labels. CliError where neither or both are given"
-    if (detector is None)==(labels is None): raise CliError('give --labels (annotations to train on) or --detector (a folder of --save), one of the two')
+    if (detector is None)==(labels is None):
+        raise CliError('give --labels (annotations to train on) or --detector (a folder of --save), one of the two')
     if detector is not None: return Detector.load(detector)
     annotated = read_annotations(labels, recordings=recordings if Path(recordings).is_dir() else None)
     missing = [o for o in annotated.file.unique() if not Path(o).is_file()]
     annotated = annotated[~annotated.file.isin(missing)]
-    if not len(annotated): raise CliError(f'--labels {labels}: none of the recordings that it names is in {recordings}')
+    if not len(annotated):
+        raise CliError(f'--labels {labels}: none of the recordings that it names is in {recordings}')
     return load_encoder(encoder).detector(annotated)
 
 def slicer_detect(
@@ -47,14 +49,18 @@ def slicer_detect(
     part:int=0,            # which of them this is, from 0
 ): # the events
     "Find events in recordings: train on labelled places, or use a saved detector"
-    if format not in writers: raise CliError(f'--format {format}: {", ".join(writers)}')
-    if not 0<=part<parts: raise CliError(f'--part {part} --parts {parts}: the parts are counted from 0')
-    if threshold is not None and not 0<threshold<1: raise CliError(f'--threshold {threshold:g}: between 0 and 1')
+    if format not in writers:
+        raise CliError(f'--format {format}: {", ".join(writers)}')
+    if not 0<=part<parts:
+        raise CliError(f'--part {part} --parts {parts}: the parts are counted from 0')
+    if threshold is not None and not 0<threshold<1:
+        raise CliError(f'--threshold {threshold:g}: between 0 and 1')
     found_by = the_detector(detector, labels, recordings, encoder)
     if save: found_by.save(save)
     events = found_by.detect(recordings, threshold, min_seconds, max_gap, hop=hop, folder=scores, part=(part,parts), progress=show_progress())
     getattr(events, writers[format])(out)
-    if review and len(events): events.review(review)
+    if review and len(events):
+        events.review(review)
     counts = ', '.join(f'{n} {l}' for l,n in events.label.value_counts().items()) or 'no events'
     print(f'{out}: {counts}, in {events.file.nunique()} recordings'+(f'; listen in {review}' if review and len(events) else ''))
     return events

@@ -87,7 +87,8 @@ def run_command(name, args)->int: # exit status
     from slicer_fastai.audio.clip import AudioReadError
     from slicer_fastai.core.files import DamagedFile
     try:
-        with redirect_stdout(sys.stdout if commands[name].prints else sys.stderr): res = func(**kwargs)
+        with redirect_stdout(sys.stdout if commands[name].prints else sys.stderr):
+            res = func(**kwargs)
     except (CliError, AudioReadError, DamagedFile, OSError, ValueError, ImportError) as e:
         print(f'slicer {name}: {e}', file=sys.stderr)
         return 1
@@ -107,7 +108,8 @@ def slicer(
     if name in ('','-h','--help'):
         print(overview())
         return 0 if name else 2
-    if name in commands: return run_command(name, args[1:])
+    if name in commands:
+        return run_command(name, args[1:])
     similar = difflib.get_close_matches(name, commands, 1)
     hint = f'; did you mean {similar[0]}?' if similar else ''
     print(f'slicer: no command {name!r}{hint}\n\n{overview()}', file=sys.stderr)

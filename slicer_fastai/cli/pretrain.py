@@ -32,7 +32,8 @@ def folder_halves(
     labels = {f:str(Path(f).parent.relative_to(path)) for f in files if printable(f) not in unreadable}
     count = Counter(labels.values())
     usable = [f for f in sorted(labels, key=labels.get) if count[labels[f]]>=4]
-    if len({labels[f] for f in usable})<2: return None
+    if len({labels[f] for f in usable})<2:
+        return None
     return tuple((half, [labels[f] for f in half]) for half in (usable[::2],usable[1::2]))
 
 # %% ../../nbs/cli/pretrain.ipynb #37450209
@@ -41,16 +42,21 @@ def check_options(o):
     least = dict(epochs=1, bs=2, d=1, width=1, workers=0, seed=0)
     for name,low in least.items():
         value = o[name]
-        if value is not None and not low<=value<2**32: raise CliError(f'--{name} {value}: must be at least {low}')
-    if o['minutes'] is not None and not 0<o['minutes']<1e6: raise CliError(f"--minutes {o['minutes']}: must be above 0")
-    if o['precision'] not in (None,'bf16','float32'): raise CliError(f"--precision {o['precision']}: must be 'bf16' or 'float32'")
-    if o['lr'] is not None and not 0<o['lr']<=1: raise CliError(f"--lr {o['lr']}: must be above 0 and at most 1; the default is 1e-3")
+        if value is not None and not low<=value<2**32:
+            raise CliError(f'--{name} {value}: must be at least {low}')
+    if o['minutes'] is not None and not 0<o['minutes']<1e6:
+        raise CliError(f"--minutes {o['minutes']}: must be above 0")
+    if o['precision'] not in (None,'bf16','float32'):
+        raise CliError(f"--precision {o['precision']}: must be 'bf16' or 'float32'")
+    if o['lr'] is not None and not 0<o['lr']<=1:
+        raise CliError(f"--lr {o['lr']}: must be above 0 and at most 1; the default is 1e-3")
     check_network(o['from_'], o['arch'], o['d'], o['width'])
 
 def check_network(from_, arch, d, width):
     "Raise a CliError where what is to be trained is said twice, or an option does not belong to it"
     new = [f'--{name}' for name,value in dict(arch=arch, d=d, width=width).items() if value is not None]
-    if from_ is not None and new: raise CliError(f'--from {from_} has its network: leave out {" and ".join(new)}')
+    if from_ is not None and new:
+        raise CliError(f'--from {from_} has its network: leave out {" and ".join(new)}')
     if arch is not None and not arch.startswith('audiontt') and (d or width):
         raise CliError(f'--d and --width are sizes of audiontt: leave them out with --arch {arch}')
 
@@ -69,7 +75,8 @@ def prepare_folder(
         found = [o for o in results if (out/o).exists()]
         if fresh: remove_results(out, states)
     except FolderBusy as e: raise CliError(str(e))
-    except OSError as e: raise CliError(f'--out {out} cannot be written to ({e.strerror}): choose another folder')
+    except OSError as e:
+        raise CliError(f'--out {out} cannot be written to ({e.strerror}): choose another folder')
     if found and not fresh and not states.files:
         raise CliError(f'--out {out} holds a run already ({", ".join(found)}): choose another folder, or --fresh to replace it')
 
@@ -77,7 +84,8 @@ def remove_results(out, states):
     "Remove the states and the results of an earlier run, and nothing else; FolderBusy while that run lives"
     if states.folder.exists():
         with FolderLock(states.folder, 'removing a run'): states.remove()
-    for name in ('encoder/config.json','encoder/model.safetensors',*results[1:]): (out/name).unlink(missing_ok=True)
+    for name in ('encoder/config.json','encoder/model.safetensors',*results[1:]):
+        (out/name).unlink(missing_ok=True)
 
 # %% ../../nbs/cli/pretrain.ipynb #ce235436
 def run_summary(
@@ -88,7 +96,8 @@ def run_summary(
     history,gains = epoch_table(learn),probe_gains(getattr(learn, 'health_log', None))
     res = dict(clips=len(learn.dls.train_ds), valid_clips=len(learn.dls.valid_ds), epochs=len(history), **kwargs)
     if len(history):
-        for k,v in history.iloc[-1].items(): res[k] = None if np.isnan(v) else round(v, 4)
+        for k,v in history.iloc[-1].items():
+            res[k] = None if np.isnan(v) else round(v, 4)
     for o in gains:
         figures = dict(untrained=o.untrained, start=o.start, trained=o.trained, se=o.se, n=o.n)
         res.update({f'{o.probe}_{k}':round(v, 4) for k,v in figures.items() if np.isfinite(v)})
@@ -111,7 +120,8 @@ def write_results(learn, out, figures, notes)->list: # names of the results that
 def print_summary(out, figures):
     "Print the figures, what the results are for, and what was gained"
     for k,v in figures.items():
-        if not isinstance(v, str): print(f'{k:>16}  {v}')
+        if not isinstance(v, str):
+            print(f'{k:>16}  {v}')
     encoder,learner,report = [out/o for o in results[:3]]
     print(f"\n{encoder}: the encoder, AudioEncoder.from_pretrained('{encoder}')")
     print(f"{learner}: the learner, load_learner('{learner}')")
@@ -127,7 +137,8 @@ def start_of(
 )->tuple: # what `SlicerLearner` takes as `arch`, and as `arch_kwargs`
     "What is to be trained: the encoder that comes with the library, unless another one or a new network is asked for"
     new = any(o is not None for o in (arch,d,width))
-    if not new: return ifnone(from_, 'slicer-small'),None
+    if not new:
+        return ifnone(from_, 'slicer-small'),None
     arch = ifnone(arch, 'audiontt')
     sizes = dict(d=ifnone(d, 512), width=ifnone(width, 32)) if arch.startswith('audiontt') else None
     return arch,sizes
@@ -137,7 +148,8 @@ def default_epochs(
     started_from,  # None: a new network
 )->int:
     "Passes over the clips: about 10,000 clips seen by a new network, 3,000 by one that goes on; 3 to 100 passes"
-    if started_from is None: return size_defaults(n)['epochs']
+    if started_from is None:
+        return size_defaults(n)['epochs']
     return min(100, max(3, 3000//n))
 
 def front_of(
@@ -145,9 +157,11 @@ def front_of(
     duration:float=None,# option --duration
 )->FrontEnd:
     "How the clips are read: as by the encoder that training goes on from, else by default"
-    if names_saved(start): cfg = saved_encoder(start).front.cfg
+    if names_saved(start):
+        cfg = saved_encoder(start).front.cfg
     else: cfg = FrontEnd().cfg
-    if duration is not None: cfg = {**cfg, 'duration':duration}
+    if duration is not None:
+        cfg = {**cfg, 'duration':duration}
     return FrontEnd.from_cfg(cfg)
 
 # %% ../../nbs/cli/pretrain.ipynb #03e5622a
@@ -163,8 +177,10 @@ class HistoryFile(Callback):
     "Write the table of epochs to history.csv after each epoch; a run that goes on writes all its epochs"
     order = 60
     def after_epoch(self):
-        try: write_whole(self.path/'history.csv', epoch_table(self.learn).to_csv())
-        except OSError as e: warnings.warn(f'history.csv could not be written: {e}')
+        try:
+            write_whole(self.path/'history.csv', epoch_table(self.learn).to_csv())
+        except OSError as e:
+            warnings.warn(f'history.csv could not be written: {e}')
 
 # %% ../../nbs/cli/pretrain.ipynb #c7d4f5c6
 class StopWatch:
@@ -189,7 +205,8 @@ class Minutes(Callback):
     def before_batch(self):                                             # each epoch that begins has a batch
         self.spent += self.clock.lap()/60
         if not self.training: return
-        if self.spent>=self.minutes and self.iter: raise CancelTrainException
+        if self.spent>=self.minutes and self.iter:
+            raise CancelTrainException
         self.learn.pct_train = max(self.learn.pct_train, self.spent/self.minutes)
 
 # %% ../../nbs/cli/pretrain.ipynb #88eec16a
@@ -197,12 +214,16 @@ def fit_or_resume(learn, epochs, lr, halves, out, minutes=None)->bool: # stopped
     "Train, or continue an interrupted training"
     run = Resume(out/'state', ends=CancelFitException)
     cbs = [Health(), TerminateOnNaNCallback(), run]
-    if halves is not None: cbs.append(KNNProbe(*halves))
-    if minutes is not None: cbs.append(Minutes(minutes))
+    if halves is not None:
+        cbs.append(KNNProbe(*halves))
+    if minutes is not None:
+        cbs.append(Minutes(minutes))
     if is_first_process(): cbs.append(HistoryFile())
     try:
-        with learn.distrib_ctx(): learn.fit_one_cycle(epochs, lr, cbs=cbs)
-    except ValueError as e: raise CliError(str(e).split('\n\t')[-1].replace('force=True', '--fresh'))
+        with learn.distrib_ctx():
+            learn.fit_one_cycle(epochs, lr, cbs=cbs)
+    except ValueError as e:
+        raise CliError(str(e).split('\n\t')[-1].replace('force=True', '--fresh'))
     if run.last is not None and not math.isfinite(float(run.last)):
         raise CliError(f'the loss became NaN or infinite in epoch {learn.epoch+1}: use a --lr lower than {lr:g}')
     if run.hit and is_first_process():
@@ -212,7 +233,7 @@ def fit_or_resume(learn, epochs, lr, halves, out, minutes=None)->bool: # stopped
 # %% ../../nbs/cli/pretrain.ipynb #c19dbd34
 def slicer_pretrain(
     path:Path=None,          # folder of recordings; default: the synthesised sounds
-    from_:str=None,          # encoder to go on from: a name, a folder of save_pretrained, of a run, owner/name on the hub; default: slicer-small
+    from_:str=None,  # encoder to go on from: a name, a folder of save_pretrained, of a run, owner/name on the hub; default: slicer-small
     arch:str=None,           # a new network instead: 'audiontt' or any timm name
     epochs:int=None,         # passes over the clips; default: see `default_epochs`
     minutes:float=None,      # train for so many minutes at most; the schedule follows the clock
@@ -233,7 +254,8 @@ def slicer_pretrain(
     join_processes()
     set_seed(seed, reproducible=True)
     start,sizes = start_of(from_, arch, d, width)
-    if path is None: first_only(synth_sounds)                           # one process writes them, the others find them
+    if path is None:
+        first_only(synth_sounds)                           # one process writes them, the others find them
     path = synth_sounds() if path is None else Path(path)
     try:
         dls,files = make_loaders(path, front_of(start, duration), bs, workers, seed)
@@ -259,5 +281,6 @@ def slicer_pretrain(
     failed = write_results(learn, out, figures, dict(time=f'{seconds:.0f} s', folders=labels, precision=precision))
     print_summary(out, figures)
     if failed: return dict(figures, failed=failed)
-    if not stopped: States(out/'state').remove()
+    if not stopped:
+        States(out/'state').remove()
     return figures

@@ -61,8 +61,10 @@ def as_task(
         if found is None:
             raise CliError(f'no column {column}: columns are {", ".join(map(str, df.columns))}')
         df = df.rename(columns={found:column})
-    if 'split' in df or 'fold' in df: return df
-    try: return df.assign(split=split_of(df, df.path.tolist()))
+    if 'split' in df or 'fold' in df:
+        return df
+    try:
+        return df.assign(split=split_of(df, df.path.tolist()))
     except ValueError as e: raise CliError(str(e)) from None
 
 def folder_task(
@@ -83,7 +85,8 @@ def read_tasks(
     "Labelled tables by the names of their files; paths are relative to the table's folder or to the one above"
     res = {}
     for fn in tables:
-        try: df = as_task(pd.read_csv(fn))
+        try:
+            df = as_task(pd.read_csv(fn))
         except CliError as e:
             if skip: continue
             raise CliError(f'{fn}: {e}') from None
@@ -100,8 +103,10 @@ def find_tasks(
 )->dict: # name → table with columns path (absolute), label, split or fold, and group if there are any
     "Labelled tasks in a file or folder. CliError where there are none"
     path = Path(path)
-    if not path.exists(): raise CliError(f'{path}: no such file or folder')
-    if path.is_file(): return read_tasks([path], skip=False)
+    if not path.exists():
+        raise CliError(f'{path}: no such file or folder')
+    if path.is_file():
+        return read_tasks([path], skip=False)
     tables = sorted([*path.glob('*.csv'), *path.glob('tasks/*.csv')])
     if not tables and not (path/'tasks').is_dir():
         return {path.resolve().name:folder_task(path)}

@@ -16,7 +16,7 @@ import cloudpickle, errno, re, shutil, socket, stat, tempfile, zipfile
 from glob import escape as glob_escape
 from fastai.learner import save_model
 from zlib import crc32
-_all_ = ['DamagedFile']                                               # of core.untrusted: modules that write files read them, too
+_all_ = ['DamagedFile']  # of core.untrusted: modules that write files read them, too
 
 # %% ../../nbs/core/files.ipynb #2fe231fb
 def sync_to_disk(path):
@@ -29,7 +29,8 @@ def mode_of(
     fn, # a file, which need not exist
 )->int:
     "Permissions of the file, or those that a new one gets"
-    if fn.exists(): return stat.S_IMODE(fn.stat().st_mode)
+    if fn.exists():
+        return stat.S_IMODE(fn.stat().st_mode)
     umask = os.umask(0)
     os.umask(umask)
     return 0o666 & ~umask
@@ -57,7 +58,8 @@ def remove_abandoned(
     fn = Path(fn)
     for temporary in fn.parent.glob(f'{glob_escape(fn.name)}.{writer_tag("*")}-*.tmp'):
         pid = temporary.name.rsplit('-', 2)[1]
-        if pid.isdigit() and int(pid)!=os.getpid() and not is_alive(int(pid)): temporary.unlink(missing_ok=True)
+        if pid.isdigit() and int(pid)!=os.getpid() and not is_alive(int(pid)):
+            temporary.unlink(missing_ok=True)
 
 def temporary_beside(
     fn, # the file to be
@@ -74,7 +76,8 @@ def put_in_place(temporary, fn, mode):
     temporary.chmod(mode)
     sync_to_disk(temporary)
     os.replace(temporary, fn)
-    if os.name=='posix': sync_to_disk(fn.parent)
+    if os.name=='posix':
+        sync_to_disk(fn.parent)
 
 @contextmanager
 def whole_path(
@@ -140,7 +143,8 @@ def write_whole(
     data,  # bytes or text; in a text, names that are not UTF-8 stay what they are
 )->Path:
     "Write a file whole or not at all"
-    if isinstance(data, str): data = data.encode('utf-8', 'surrogateescape')
+    if isinstance(data, str):
+        data = data.encode('utf-8', 'surrogateescape')
     with whole(fn, len(data)) as f: f.write(data)
     return Path(fn)
 
@@ -151,14 +155,16 @@ def remove_own(
 ):
     "Remove what earlier writers left in a folder, or killed ones half written; files of other names are others'"
     for f in Path(path).iterdir():
-        if re.fullmatch(rf'({own})(\.[\w-]+\.tmp)?', f.name) and f.name not in keep: f.unlink(missing_ok=True)
+        if re.fullmatch(rf'({own})(\.[\w-]+\.tmp)?', f.name) and f.name not in keep:
+            f.unlink(missing_ok=True)
 def remove_temporary(
     path, # a folder that no other process writes into, see `locked`
     own,  # a pattern that the whole name of our own files has
 ):
     "Remove what killed writers left half written in a folder"
     for f in Path(path).iterdir():
-        if re.fullmatch(rf'({own})\.[\w-]+\.tmp', f.name): f.unlink(missing_ok=True)
+        if re.fullmatch(rf'({own})\.[\w-]+\.tmp', f.name):
+            f.unlink(missing_ok=True)
 
 # %% ../../nbs/core/files.ipynb #962f25e3
 def checksum(
@@ -168,16 +174,19 @@ def checksum(
     regular_size(fn)
     crc = 0
     with open(fn, 'rb') as f:
-        while piece := f.read(2**22): crc = crc32(piece, crc)
+        while piece := f.read(2**22):
+            crc = crc32(piece, crc)
     return f'{crc:08x}'
 
 def as_bytes(value):
     "Bytes as they are, tensors and arrays by their numbers, all else by `repr`"
-    if isinstance(value, (bytes,bytearray,memoryview)): return value
+    if isinstance(value, (bytes,bytearray,memoryview)):
+        return value
     if isinstance(value, Tensor):
         flat = value.detach().cpu().contiguous().flatten()
         return flat.view(torch.uint8).numpy().data
-    if isinstance(value, np.ndarray) and value.dtype!=object: return value.tobytes()
+    if isinstance(value, np.ndarray) and value.dtype!=object:
+        return value.tobytes()
     return repr(value).encode('utf8', 'surrogatepass')
 
 def fingerprint(
@@ -185,7 +194,8 @@ def fingerprint(
 )->str: # eight digits; of one part of bytes the `checksum` of a file that holds them
     "CRC-32 of one or more values, for telling whether two are the same"
     crc = 0
-    for part in parts: crc = crc32(as_bytes(part), crc)
+    for part in parts:
+        crc = crc32(as_bytes(part), crc)
     return f'{crc:08x}'
 
 # %% ../../nbs/core/files.ipynb #c88b68ec
@@ -196,7 +206,8 @@ def verify_saved(
     try:
         with zipfile.ZipFile(fn) as archive: bad = archive.testzip()
     except FileNotFoundError: raise
-    except Exception as e: raise DamagedFile(fn, f'is no whole file of torch.save ({e})') from None
+    except Exception as e:
+        raise DamagedFile(fn, f'is no whole file of torch.save ({e})') from None
     if bad: raise DamagedFile(fn, f'{bad} in it differs from its checksum')
     return Path(fn)
 
@@ -220,14 +231,16 @@ class WholeFiles:
         "As fastai's; an older file stays until the new one is on the disk"
         file = join_path_file(file, self.path/self.model_dir, ext='.pth')
         if is_first_process():
-            with whole(file) as f: save_model(f, self.model, getattr(self, 'opt', None), **kwargs)
+            with whole(file) as f:
+                save_model(f, self.model, getattr(self, 'opt', None), **kwargs)
         return file
 
     @delegates(Learner.load)
     def load(self, file, **kwargs):
         "As fastai's; `DamagedFile` where the content differs from its checksums"
         distrib_barrier()                                               # until the first process has written it
-        if isinstance(file, (str,os.PathLike)): verify_saved(join_path_file(file, self.path/self.model_dir, ext='.pth'))
+        if isinstance(file, (str,os.PathLike)):
+            verify_saved(join_path_file(file, self.path/self.model_dir, ext='.pth'))
         return super().load(file, **kwargs)
 
     def export(self, fname='export.pkl', pickle_module=cloudpickle, pickle_protocol=2):

@@ -18,14 +18,16 @@ def machine_id()->str:
     "Where process numbers are this process's: host, its last start, and the container"
     boot = Path('/proc/sys/kernel/random/boot_id')
     container = Path('/proc/self/ns/pid')
-    try: return f'{socket.gethostname()} {boot.read_text().strip()} {os.readlink(container)}'
+    try:
+        return f'{socket.gethostname()} {boot.read_text().strip()} {os.readlink(container)}'
     except OSError: return socket.gethostname()
 
 def process_start(
     pid:int, # on this machine
 )->str: # '' where the system does not say; None where the process has ended
     "When a process started, in the system's clock"
-    try: text = Path(f'/proc/{pid}/stat').read_text()
+    try:
+        text = Path(f'/proc/{pid}/stat').read_text()
     except FileNotFoundError: return '' if is_alive(pid) else None
     except OSError: return ''
     state,*rest = text.rpartition(')')[2].split()           # the name in brackets may hold anything
@@ -47,7 +49,8 @@ def read_lock(
     fn, # of a lock
 )->dict: # empty where it cannot be made out, None where there is none
     "What a lock says of its holder"
-    try: holder = json.loads(read_bounded(fn, 4096))
+    try:
+        holder = json.loads(read_bounded(fn, 4096))
     except FileNotFoundError: return None
     except (DamagedFile, ValueError, RecursionError): return {}
     expected = dict(doing=str, pid=int, host=str, machine=str, since=str, token=str)
@@ -70,7 +73,8 @@ def is_left_over(
     holder:dict, # what it says
 )->bool:
     "Has the process that holds a lock ended?"
-    if holder.get('machine')!=machine_id(): return seconds_silent(fn)>silent_seconds
+    if holder.get('machine')!=machine_id():
+        return seconds_silent(fn)>silent_seconds
     start = process_start(holder['pid'])
     return start is None or start!=(holder.get('start') or start)
 
@@ -95,15 +99,18 @@ class FolderLock:
 
     def acquire(self):
         "Lock the folder; FolderBusy where a living process has it"
-        if self.holder: raise FolderBusy(f'{self.folder}: this lock is held already')
+        if self.holder:
+            raise FolderBusy(f'{self.folder}: this lock is held already')
         self.made = not self.folder.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
         holder = this_writer(self.doing)
         if not write_lock(self.fn, holder):
             self.take_over()
-            if not write_lock(self.fn, holder): raise busy(self.fn)
+            if not write_lock(self.fn, holder):
+                raise busy(self.fn)
             time.sleep(.2)                                  # another process that takes over sees that it was late
-            if read_lock(self.fn)!=holder: raise busy(self.fn)
+            if read_lock(self.fn)!=holder:
+                raise busy(self.fn)
         self.holder = holder
         self.stop.clear()
         threading.Thread(target=self.beat, daemon=True).start()
@@ -113,12 +120,15 @@ class FolderLock:
         "Remove a lock whose process has ended; FolderBusy where it lives"
         old = read_lock(self.fn)
         if old is None: return
-        if not is_left_over(self.fn, old): raise busy(self.fn, old)
+        if not is_left_over(self.fn, old):
+            raise busy(self.fn, old)
         aside = Path(f'{self.fn}.{writer_tag()}-{secrets.token_hex(4)}.tmp')
-        try: os.rename(self.fn, aside)
+        try:
+            os.rename(self.fn, aside)
         except FileNotFoundError: return
         late = read_lock(aside)!=old                        # another process took over first, and this is its new lock
-        if late: write_lock(self.fn, read_lock(aside))
+        if late:
+            write_lock(self.fn, read_lock(aside))
         aside.unlink(missing_ok=True)
         if late: raise busy(self.fn)
 
@@ -128,7 +138,8 @@ class FolderLock:
 
     def check(self):
         "FolderBusy where another process has taken the folder, since this one was asleep for minutes"
-        if not self.is_held(): raise busy(self.fn)
+        if not self.is_held():
+            raise busy(self.fn)
 
     def beat(self):
         "Touch the lock now and then, as long as it is held"
@@ -161,7 +172,8 @@ def write_lock(
     holder:dict, # what it says
 )->bool: # False where there is one
     "Make a lock, in one step that only one process can succeed with"
-    try: handle = os.open(fn, os.O_WRONLY|os.O_CREAT|os.O_EXCL, 0o666)
+    try:
+        handle = os.open(fn, os.O_WRONLY|os.O_CREAT|os.O_EXCL, 0o666)
     except FileExistsError: return False
     with open(handle, 'w') as f: json.dump(holder, f)
     return True
@@ -177,6 +189,7 @@ def busy(
                           f'if there is none, delete {fn}')
     host,doing,since = [''.join(c for c in holder[k][:64] if c.isprintable()) for k in ('host','doing','since')]
     who = f"process {holder['pid']} on {host}"
-    if (holder['pid'],holder['machine'])==(os.getpid(),machine_id()): who = 'this process (another thread, or a run before)'
+    if (holder['pid'],holder['machine'])==(os.getpid(),machine_id()):
+        who = 'this process (another thread, or a run before)'
     return FolderBusy(f'{fn.parent}: {who} has been {doing} there since {since} – '
                       f'wait until it has finished, or stop it; if it is gone, delete {fn}')

@@ -19,7 +19,7 @@ class CPUMixedPrecision(MixedPrecision):
         self.open = ExitStack()
 
     def before_fit(self):
-        self.learn.scaler = GradScaler('cpu', enabled=False)         # bfloat16 has the range of float32: nothing to scale
+        self.learn.scaler = GradScaler('cpu', enabled=False)  # bfloat16 has the range of float32: nothing to scale
         self.scales = L()
 
     def before_batch(self): self.open.enter_context(torch.autocast('cpu', torch.bfloat16))
@@ -39,12 +39,16 @@ class BFloat16:
     def to_bf16(self):
         "Set `Learner` to bfloat16 mixed precision; as fastai's, but not only on a GPU"
         device = torch.device(ifnone(self.dls.device, default_device()))
-        if device.type!='cpu': return super().to_bf16()
-        if not computes_bf16(): warnings.warn('this processor is not known to compute in bfloat16: float32 may be faster')
+        if device.type!='cpu':
+            return super().to_bf16()
+        if not computes_bf16():
+            warnings.warn('this processor is not known to compute in bfloat16: float32 may be faster')
         return self.add_cb(CPUMixedPrecision())
 
     def one_batch(self, i, b):
         "As fastai's; whatever ends the batch, an error or Ctrl-C, what comes next is in float32 again"
-        try: super().one_batch(i, b)
+        try:
+            super().one_batch(i, b)
         finally:
-            for cb in self.cbs.filter(risinstance(CPUMixedPrecision)): cb.open.close()
+            for cb in self.cbs.filter(risinstance(CPUMixedPrecision)):
+                cb.open.close()

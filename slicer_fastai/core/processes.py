@@ -69,7 +69,8 @@ def leave_processes():
 
 def use_own_gpu():
     "Make the GPU that belongs to this process the current one, where a launcher has started several on this machine"
-    if 'LOCAL_RANK' not in os.environ or not torch.cuda.is_available(): return
+    if 'LOCAL_RANK' not in os.environ or not torch.cuda.is_available():
+        return
     torch.cuda.set_device(int(os.environ['LOCAL_RANK'])%torch.cuda.device_count())
 
 # %% ../../nbs/core/processes.ipynb #38f52d05
@@ -89,10 +90,12 @@ def first_only(
     **kwargs
 ): # what it returns; None in the other processes
     "Call `func` in the first process, as if that were the only one, while the others wait"
-    if n_launched()<2: return func(*args, **kwargs)
+    if n_launched()<2:
+        return func(*args, **kwargs)
     res = None
     if is_first_process():
-        with as_only_process(): res = func(*args, **kwargs)
+        with as_only_process():
+            res = func(*args, **kwargs)
     distrib_barrier()
     return res
 
@@ -120,7 +123,8 @@ def any_process(
     device=None, # of the tensor that travels
 )->list:
     "For each flag: is it true in any process?"
-    if n_processes()==1: return [bool(o) for o in flags]
+    if n_processes()==1:
+        return [bool(o) for o in flags]
     t = tensor(flags, device=device).int()
     dist.all_reduce(t, dist.ReduceOp.MAX)
     return t.bool().tolist()
@@ -146,5 +150,6 @@ def gather_rows(
     dist.all_gather(xs, x.detach().contiguous())
     own = x.view_as(x)
     xs[process_index()] = own
-    if own.requires_grad: own.register_hook(lambda g: g*n)
+    if own.requires_grad:
+        own.register_hook(lambda g: g*n)
     return torch.cat(xs)

@@ -18,7 +18,8 @@ def keep_mode(
     modes = [(layer, layer.training) for m in modules for layer in m.modules()]
     try: yield
     finally:
-        for layer,mode in modes: layer.training = mode
+        for layer,mode in modes:
+            layer.training = mode
 
 @contextmanager
 def eval_mode(

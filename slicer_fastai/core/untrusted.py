@@ -25,8 +25,10 @@ def regular_size(
     "Size of a regular file; DamagedFile for a folder, a pipe or a device, also behind a link"
     try: info = os.stat(fn)
     except FileNotFoundError: raise
-    except OSError as e: raise DamagedFile(fn, f'cannot be read ({e.strerror})') from None
-    if not stat.S_ISREG(info.st_mode): raise DamagedFile(fn, 'is not a regular file')
+    except OSError as e:
+        raise DamagedFile(fn, f'cannot be read ({e.strerror})') from None
+    if not stat.S_ISREG(info.st_mode):
+        raise DamagedFile(fn, 'is not a regular file')
     return info.st_size
 
 def read_bounded(
@@ -35,7 +37,8 @@ def read_bounded(
 )->bytes:
     "The content of a regular file that is not too large; DamagedFile else"
     size = regular_size(fn)
-    if size>most: raise DamagedFile(fn, f'has {size/1e6:.0f} MB where at most {most/1e6:.0f} MB are expected')
+    if size>most:
+        raise DamagedFile(fn, f'has {size/1e6:.0f} MB where at most {most/1e6:.0f} MB are expected')
     return Path(fn).read_bytes()
 
 def read_json(
@@ -44,11 +47,15 @@ def read_json(
     most:int=2**28,  # bytes that it may have
 )->dict:
     "A dictionary from a JSON file; DamagedFile where it is none, or lacks a key"
-    try: res = json.loads(read_bounded(fn, most))
-    except (ValueError, RecursionError) as e: raise DamagedFile(fn, f'is no JSON ({type(e).__name__}: {str(e)[:80]})') from None
-    if not isinstance(res, dict): raise DamagedFile(fn, f'holds a {type(res).__name__} where a dictionary is expected')
+    try:
+        res = json.loads(read_bounded(fn, most))
+    except (ValueError, RecursionError) as e:
+        raise DamagedFile(fn, f'is no JSON ({type(e).__name__}: {str(e)[:80]})') from None
+    if not isinstance(res, dict):
+        raise DamagedFile(fn, f'holds a {type(res).__name__} where a dictionary is expected')
     missing = [o for o in keys if o not in res]
-    if missing: raise DamagedFile(fn, f'lacks {", ".join(missing)}')
+    if missing:
+        raise DamagedFile(fn, f'lacks {", ".join(missing)}')
     return res
 
 # %% ../../nbs/core/untrusted.ipynb #d3cd7526
@@ -60,8 +67,10 @@ def array_from_bytes(
     version = np.lib.format.read_magic(f)
     read_header = np.lib.format.read_array_header_1_0 if version==(1,0) else np.lib.format.read_array_header_2_0
     shape,fortran,dtype = read_header(f)
-    if dtype.hasobject or fortran and len(shape)>1: raise ValueError('is no plain array')
-    if math.prod(shape)*dtype.itemsize!=len(data)-f.tell(): raise ValueError(f'holds another number of bytes than its shape {shape} says')
+    if dtype.hasobject or fortran and len(shape)>1:
+        raise ValueError('is no plain array')
+    if math.prod(shape)*dtype.itemsize!=len(data)-f.tell():
+        raise ValueError(f'holds another number of bytes than its shape {shape} says')
     return np.frombuffer(data, dtype, offset=f.tell()).reshape(shape)
 
 def read_arrays(
@@ -74,7 +83,8 @@ def read_arrays(
         with zipfile.ZipFile(fn) as z:
             infos = z.infolist()
             stored = all(o.compress_type==zipfile.ZIP_STORED for o in infos)
-            if not stored or sum(o.file_size for o in infos)>size or size>most: raise ValueError('its arrays claim more than the file holds')
+            if not stored or sum(o.file_size for o in infos)>size or size>most:
+                raise ValueError('its arrays claim more than the file holds')
             return {o.filename.removesuffix('.npy'):array_from_bytes(z.read(o)) for o in infos}
     except (ValueError, TypeError, KeyError, OSError, EOFError, RuntimeError, OverflowError, MemoryError, SyntaxError, NotImplementedError,
             RecursionError, struct.error, zlib.error, zipfile.BadZipFile) as e:

@@ -32,7 +32,8 @@ def label_windows(
         enough = common>=overlap*min(window, b-a)-1e-9
         touched[first:last] |= ~enough
         for i in np.flatnonzero(enough)+first:
-            if label not in labels[i]: labels[i] = (*labels[i], label)
+            if label not in labels[i]:
+                labels[i] = (*labels[i], label)
     return labels,touched
 
 # %% ../../nbs/data/annotated.ipynb #71024d4f
@@ -81,7 +82,8 @@ class BalancedDL(WindowDL):
     "Draws `n_drawn` windows an epoch, by their weights, with replacement"
     weights,n_drawn = None,None
     def get_idxs(self):
-        if self.weights is None or not self.shuffle: return super().get_idxs()
+        if self.weights is None or not self.shuffle:
+            return super().get_idxs()
         rng = np.random.default_rng(self.rng.getrandbits(64))
         return rng.choice(len(self.weights), self.n, p=self.weights).tolist()
 
@@ -92,7 +94,8 @@ def annotation_table(
 )->pd.DataFrame: # file, start, end, label, and group if there is one
     "A table of events, under the names that are used here"
     name = 'the table'
-    if isinstance(table, (str,Path)): name,table = Path(table).name,read_table(table)
+    if isinstance(table, (str,Path)):
+        name,table = Path(table).name,read_table(table)
     found = find_columns(table.columns, columns)
     missing = [o for o in ('file','start','label') if o not in found]
     if missing:
@@ -104,13 +107,16 @@ def annotation_table(
     places = places_in_table(table, files, found, name=name)
     labels = ['' if o is None or o!=o else o for o in table[found['label']]]
     res = pd.DataFrame(dict(file=files, start=places.start, end=places.start+places.seconds, label=labels))
-    if 'group' in found: res['group'] = table[found['group']].to_numpy()
+    if 'group' in found:
+        res['group'] = table[found['group']].to_numpy()
     return res
 
 def annotated_recordings(recordings, events)->list:
     "The recordings to train on: those listed, or those of a folder that the table names; says how many are not used"
-    if recordings is None: return list(dict.fromkeys(events.file))
-    if not isinstance(recordings, (str,Path)): return [str(o) for o in recordings]
+    if recordings is None:
+        return list(dict.fromkeys(events.file))
+    if not isinstance(recordings, (str,Path)):
+        return [str(o) for o in recordings]
     there = Recordings(recordings)
     events['file'] = [there.find(o) for o in events.file]
     used = list(dict.fromkeys(events.file))
@@ -133,7 +139,7 @@ def thinned(idxs, labels, background, seed)->list:
 def from_annotations(cls:SlicerDataLoaders,
     recordings,              # folder of the recordings, or a list of them; None: those of the table
     table,                   # `Events` as of `read_annotations`, another table, or the file of one
-    overlap:float=.5,        # a window has the label of an event that fills this share of it, or that is in it with this share
+    overlap:float=.5,  # a window has the label of an event that fills this share of it, or that is in it with this share
     background:float=True,   # windows without an event for each one with: True is 1; False: none
     hop:float=None,          # seconds from window to window; default: half a window
     columns=None,            # role → column where names do not tell, see `find_columns`
@@ -145,7 +151,8 @@ def from_annotations(cls:SlicerDataLoaders,
     **kwargs
 ):
     "From annotated recordings: windows with the labels of the events they overlap, several or none"
-    if not 0<overlap<=1: raise ValueError(f'overlap={overlap}: a share, more than 0 and at most 1')
+    if not 0<overlap<=1:
+        raise ValueError(f'overlap={overlap}: a share, more than 0 and at most 1')
     events = annotation_table(table, columns)
     files = annotated_recordings(recordings, events)
     loading = loading_args([], bs, windows=1, **{k:v for k,v in kwargs.items() if k!='split'})
@@ -154,7 +161,8 @@ def from_annotations(cls:SlicerDataLoaders,
     groups = recording_groups(events, files)[places.which]
     valid = valid_windows(places, groups, valid_pct, seed, valid_idx)
     train = np.setdiff1d(np.arange(len(places)), valid)
-    if not background: train = [i for i in train if places.labels[i]]
+    if not background:
+        train = [i for i in train if places.labels[i]]
     splits = [list(train), thinned(valid, places.labels, float(background), seed)]
     if not all(map(len, splits)):
         raise ValueError('no window to train on, or none to validate with: more recordings with events are needed')
@@ -166,13 +174,15 @@ def from_annotations(cls:SlicerDataLoaders,
 # %% ../../nbs/data/annotated.ipynb #590722e7
 def recording_groups(events, files)->np.ndarray: # number of each recording's group
     "The group of each recording, or the recording itself"
-    if 'group' not in events: return np.arange(len(files))
+    if 'group' not in events:
+        return np.arange(len(files))
     group_of = dict(zip(events.file, events.group))
     return pd.factorize(pd.Series([group_of.get(o, o) for o in files], dtype=object))[0]
 
 def valid_windows(places, groups, valid_pct, seed, valid_idx)->list:
     "Positions of the windows of the recordings that validate"
-    if valid_idx is None: return split_places(places, valid_pct, seed, groups)
+    if valid_idx is None:
+        return split_places(places, valid_pct, seed, groups)
     names = [str(o) for o in places.files]
     chosen = [names.index(str(o)) if isinstance(o, (str,Path)) else o for o in valid_idx]
     return np.flatnonzero(np.isin(places.which, chosen)).tolist()

@@ -31,12 +31,13 @@ def AudioBlock(
     front:FrontEnd=None,   # a front end, e.g. `encoder.front`; default: one made of the other settings
     windows:int=1,         # windows of each file: 1 for both views (SLICER), or 2, one a view
     skip:bool=True,        # skip unreadable files with a warning; False: raise
-    max_bad:float=0.1,     # stop when more than this share of the training files (and more than 3) cannot be read; 1: never
+    max_bad:float=0.1,  # stop when more than this share of the training files (and more than 3) cannot be read; 1: never
     batch_tfms=None,       # what happens to batches on the device; default: the front end; `noop`: they stay waves
     **kwargs
 )->TransformBlock:
     "Audio file → log-mel spectrogram: `ReadAudio` in the worker, a `FrontEnd` on the device"
-    if front is None: front = FrontEnd(**kwargs)
+    if front is None:
+        front = FrontEnd(**kwargs)
     elif kwargs:
         raise ValueError(f'{", ".join(kwargs)}: these are settings of the front end that was given; give one or '
                          'the other')
@@ -55,9 +56,12 @@ def dict_item(
     name:str, # for messages
 ):
     "What `ReadAudio` reads, of a dict of `datasets`"
-    if d.get('array') is not None: return Clip(d['array'], rate=d.get('sampling_rate'), name=d.get('path') or name)
-    if d.get('bytes') is not None: return AudioBytes(d['bytes'], d.get('path') or name)
-    if d.get('path') is not None: return d['path']
+    if d.get('array') is not None:
+        return Clip(d['array'], rate=d.get('sampling_rate'), name=d.get('path') or name)
+    if d.get('bytes') is not None:
+        return AudioBytes(d['bytes'], d.get('path') or name)
+    if d.get('path') is not None:
+        return d['path']
     raise ValueError(f"{name} is a dict of {', '.join(map(repr, d))}: give 'array' and 'sampling_rate', or 'bytes' or 'path'")
 
 def is_wave(o)->bool:
@@ -69,22 +73,29 @@ def sound_item(
     name:str, # of what has none, for messages
 ):
     "What `ReadAudio` reads; ValueError for what is no sound"
-    if isinstance(o, (str,os.PathLike,Clip,AudioBytes)): return o
-    if isinstance(o, AudioTensor): return Clip(o, name=name)
-    if isinstance(o, dict): return dict_item(o, name)
-    if is_wave(o): return Clip(o[0], rate=int(o[1]), name=name)
+    if isinstance(o, (str,os.PathLike,Clip,AudioBytes)):
+        return o
+    if isinstance(o, AudioTensor):
+        return Clip(o, name=name)
+    if isinstance(o, dict):
+        return dict_item(o, name)
+    if is_wave(o):
+        return Clip(o[0], rate=int(o[1]), name=name)
     if isinstance(o, (np.ndarray,Tensor)):
         raise ValueError(f'{name} is an array: give its sample rate with it, (array, sr)')
-    if hasattr(o, '__getitem__') and hasattr(o, 'get_all_samples'): return DecoderClip(o, name=name)
+    if hasattr(o, '__getitem__') and hasattr(o, 'get_all_samples'):
+        return DecoderClip(o, name=name)
     raise ValueError(f'{name} is of type {type(o).__name__}: give a path, (array, sr), a Clip, or an item of a datasets column')
 
 def sound_items(
     items,  # a list, array or `datasets` column of them, see `sound_item`
 )->L:
     "Items of any kind as what `ReadAudio` reads"
-    if isinstance(items, (str,os.PathLike,dict)): items = [items]
+    if isinstance(items, (str,os.PathLike,dict)):
+        items = [items]
     items = items if isinstance(items, (L,list)) else list(items)
-    if all(isinstance(o, (str,Path)) for o in items): return L(items)
+    if all(isinstance(o, (str,Path)) for o in items):
+        return L(items)
     return L(sound_item(o, f'item {i}') for i,o in enumerate(items))
 
 # %% ../../nbs/data/block.ipynb #6da2b435
@@ -98,15 +109,21 @@ def split_clips(
     labels=None,      # of each clip, so that each is on both sides, if groups allow it
 )->tuple: # ([positions to train on, positions to validate with], batch size: at most the training clips)
     "A split into training and validation, and a batch size that fits"
-    if bs<1: raise ValueError(f'bs={bs}: at least 1')
-    if n<2: raise ValueError(f'{n} file(s): one is needed to train on and one to validate with')
-    if valid_idx is not None: splits = IndexSplitter(valid_idx)(range(n))
-    elif groups is not None: splits = split_by_group(groups, valid_pct, seed, labels)
-    else: splits = RandomSplitter(max(valid_pct, 1/n), seed=seed)(range(n))
+    if bs<1:
+        raise ValueError(f'bs={bs}: at least 1')
+    if n<2:
+        raise ValueError(f'{n} file(s): one is needed to train on and one to validate with')
+    if valid_idx is not None:
+        splits = IndexSplitter(valid_idx)(range(n))
+    elif groups is not None:
+        splits = split_by_group(groups, valid_pct, seed, labels)
+    else:
+        splits = RandomSplitter(max(valid_pct, 1/n), seed=seed)(range(n))
     n_train,n_valid = map(len, splits)
     if not (n_train and n_valid):
         raise ValueError(f'{n_train} clips to train on, {n_valid} to validate with: at least one of each')
-    if bs>n_train: warn(f'batch size {bs} is larger than the {n_train} training clips: using bs={n_train}')
+    if bs>n_train:
+        warn(f'batch size {bs} is larger than the {n_train} training clips: using bs={n_train}')
     return splits,min(bs, n_train)
 
 def file_groups(
@@ -114,7 +131,8 @@ def file_groups(
 )->np.ndarray: # number of each item's file (n,); None where each has its own
     "Which items are of one file"
     names = [os.fspath(o) if isinstance(o, (str,Path)) or getattr(o, 'is_file', False) else id(o) for o in items]
-    if len(set(names))==len(names): return None
+    if len(set(names))==len(names):
+        return None
     return pd.factorize(pd.Series(names, dtype=object))[0]
 
 # %% ../../nbs/data/block.ipynb #64e29432
@@ -131,7 +149,8 @@ def label_classes(
     "Sorted classes of the training clips; ValueError for a label that is missing, or of validation clips only"
     several = has_several(labels)
     missing = None if several else first(i for i,o in enumerate(labels) if is_missing(o))
-    if missing is not None: raise ValueError(f'clip {missing} has no label: leave it out, or name its class')
+    if missing is not None:
+        raise ValueError(f'clip {missing} has no label: leave it out, or name its class')
     def found(idxs): return {label for i in idxs for label in (labels[i] if several else [labels[i]])}
     train,valid = map(found, splits)
     if lost := valid-train:
@@ -152,15 +171,16 @@ class LabelOf(ItemTransform):
     _retain = False
     def encodes(self, o):
         label = o.label if isinstance(o, Clip) else o[1]
-        return list(label) if isinstance(label, (tuple,set,frozenset)) else label   # of a tuple each part would be transformed by itself
+        return list(label) if isinstance(label, (tuple,set,frozenset)) else label  # of a tuple each part would be transformed by itself
 
 def readable_first(files, idxs)->list:
     "Positions, from the first that can be read: fastai tries transforms on the first item"
     reasons = Counter()
     for i in range(len(idxs)):
         item = files[idxs[i]]
-        why = why_unreadable(item, whole=not getattr(item, 'limit', None))          # of a place in a long recording only its ends
-        if why is None: return [*idxs[i:], *idxs[:i]]
+        why = why_unreadable(item, whole=not getattr(item, 'limit', None))  # of a place in a long recording only its ends
+        if why is None:
+            return [*idxs[i:], *idxs[:i]]
         reasons[why] += 1
     (reason,remedy),n = reasons.most_common(1)[0]
     raise ValueError(f'none of {len(idxs)} files could be read, {n} for this reason: {reason} (e.g. {printable(files[idxs[0]])}) – {remedy}')
@@ -189,12 +209,15 @@ class SlicerDataLoaders(DataLoaders):
         **kwargs        # to `from_dblock`: `path`, `bs` …
     ):
         "From items whose split is known"
-        if skip: splits = [readable_first(items, o) for o in splits]
+        if skip:
+            splits = [readable_first(items, o) for o in splits]
         def splitter(o): return splits
-        if labels is None: return cls.from_dblock(DataBlock(block, splitter=splitter), items, **kwargs)
+        if labels is None:
+            return cls.from_dblock(DataBlock(block, splitter=splitter), items, **kwargs)
         vocab = label_classes(labels, splits)
         target = MultiCategoryBlock(vocab=vocab) if has_several(labels) else CategoryBlock(vocab=vocab)
-        if not isinstance(items, Places): items = L(zip(items, labels))
+        if not isinstance(items, Places):
+            items = L(zip(items, labels))
         dblock = DataBlock((block,target), splitter=splitter, getters=[SoundOf(),LabelOf()])
         return cls.from_dblock(dblock, items, **kwargs)
 
@@ -225,7 +248,7 @@ def from_lists(cls:SlicerDataLoaders,
     valid_pct:float=0.1,     # share of validation clips
     seed:int=42,             # of the split; None: another one each time
     valid_idx=None,          # positions of the validation clips, instead
-    groups=None,             # of each clip, e.g. its speaker: none is on both sides; default: its file, where one has several clips
+    groups=None,  # of each clip, e.g. its speaker: none is on both sides; default: its file, where one has several clips
     split:str=None,          # 'random': split clips at random, even those of one file
     bs:int=64,               # batch size
     num_workers:int=None,    # worker processes; default as fastai
@@ -241,7 +264,8 @@ def from_lists(cls:SlicerDataLoaders,
         raise ValueError(f'{len(files)} files but {len(labels)} labels: give one label each')
     loading = dict(bs=bs, num_workers=num_workers, device=device, windows=windows, **kwargs)
     if (places := cut_long(files, segment, labels, quietest)) is not None:
-        if valid_idx is not None: valid_idx = np.flatnonzero(np.isin(places.which, list(valid_idx))).tolist()
+        if valid_idx is not None:
+            valid_idx = np.flatnonzero(np.isin(places.which, list(valid_idx))).tolist()
         return cls.from_places(path, places, valid_pct, seed, valid_idx, split=split, **loading)
     groups = check_split(split, ifnone(groups, file_groups(files)))
     splits,loading['bs'] = split_clips(len(files), bs, valid_pct, seed, valid_idx, groups, labels)
@@ -256,9 +280,11 @@ def split_places(
 )->list: # positions of validation clips
     "Validation by recording; of a single recording its last part"
     groups = ifnone(groups, places.which)
-    if len(pd.unique(np.asarray(groups)))>1: return split_by_group(groups, valid_pct, seed, places.labels)[1]
+    if len(pd.unique(np.asarray(groups)))>1:
+        return split_by_group(groups, valid_pct, seed, places.labels)[1]
     n = max(1, round(valid_pct*len(places)))
-    if is_first_process(): print(f'one recording only: its last {n} of {len(places)} clips validate')
+    if is_first_process():
+        print(f'one recording only: its last {n} of {len(places)} clips validate')
     return np.argsort(places.start, kind='stable')[-n:].tolist()
 
 @patch(cls_method=True)
@@ -276,7 +302,8 @@ def from_places(cls:SlicerDataLoaders,
 ):
     "From places in recordings"
     groups = check_split(split, ifnone(groups, places.which))
-    if valid_idx is None and groups is not None: valid_idx = split_places(places, valid_pct, seed, groups)
+    if valid_idx is None and groups is not None:
+        valid_idx = split_places(places, valid_pct, seed, groups)
     splits,bs = split_clips(len(places), bs, valid_pct, seed, valid_idx)
     loading = loading_args(places.labels, bs, **kwargs)
     places = places.at_least(loading['block'].type_tfms[0].front.duration)
@@ -291,12 +318,14 @@ def cut_long(
 )->Places: # None where recordings stay whole
     "The segments of recordings, if they are to be cut; says how many there are"
     if segment in (None,0):
-        if quietest: raise ValueError(f'quietest={quietest}: leaves out segments; give segment=10. too')
+        if quietest:
+            raise ValueError(f'quietest={quietest}: leaves out segments; give segment=10. too')
         return
     seconds,longer = (10.,30.) if segment=='long' else (float(segment),0.)
     res = segments(files, seconds, longer, quietest, labels)
     n_cut = int((np.bincount(res.which)>1).sum())
-    if segment=='long' and not n_cut and not quietest: return
+    if segment=='long' and not n_cut and not quietest:
+        return
     if is_first_process():
         which = f'longer than {longer:g} s are' if longer else 'are'
         print(f'{n_cut} of {len(files)} recordings {which} cut: {len(res)} clips, segments of {seconds:g} s '
@@ -321,8 +350,10 @@ def from_folder(cls:SlicerDataLoaders,
 # %% ../../nbs/data/block.ipynb #3cc77bd0
 def table_column(df, c, what):
     "A column of a table, by name or position"
-    if c in df.columns: return df[c]
-    if isinstance(c, int) and -len(df.columns)<=c<len(df.columns): return df.iloc[:,c]
+    if c in df.columns:
+        return df[c]
+    if isinstance(c, int) and -len(df.columns)<=c<len(df.columns):
+        return df.iloc[:,c]
     raise ValueError(f'{what}={c!r}: the table has the columns {", ".join(map(repr, df.columns))}')
 
 def true_rows(col, what)->list:
@@ -336,7 +367,8 @@ def true_rows(col, what)->list:
 def whole_numbers(labels)->list:
     "Labels as numbers, where all are whole ones as text"
     texts = [o for o in labels if isinstance(o, str)]
-    if len(texts)<len(labels) or not all(re.fullmatch(r'0|-?[1-9]\d{0,17}', o) for o in texts): return labels
+    if len(texts)<len(labels) or not all(re.fullmatch(r'0|-?[1-9]\d{0,17}', o) for o in texts):
+        return labels
     return [int(o) for o in labels]
 
 def table_labels(
@@ -345,7 +377,8 @@ def table_labels(
     label_delim,  # between the labels of a cell
 )->list: # of each row a label, or a tuple of labels; None without labels
     "The labels of the rows of a table"
-    if label_col is None or label_col is False: return None
+    if label_col is None or label_col is False:
+        return None
     if is_listy(label_col): return columns_of_labels(df, label_col)
     labels = table_column(df, label_col, 'label_col').tolist()
     if label_delim is None: return whole_numbers(labels)
@@ -356,23 +389,29 @@ def columns_of_labels(df, label_cols)->list:
     "Labels from several columns: those that are true, or those that stand there"
     columns = {c:table_column(df, c, 'label_col') for c in label_cols}
     cells = [[None if is_missing(o) else o for o in col] for col in columns.values()]
-    try: true = [set(true_rows(col, c)) for c,col in columns.items()]
-    except ValueError: return [tuple(dict.fromkeys(o for o in row if o is not None)) for row in zip(*cells)]
+    try:
+        true = [set(true_rows(col, c)) for c,col in columns.items()]
+    except ValueError:
+        return [tuple(dict.fromkeys(o for o in row if o is not None)) for row in zip(*cells)]
     return [tuple(str(c) for c,rows in zip(columns, true) if i in rows) for i in range(len(df))]
 
 # %% ../../nbs/data/block.ipynb #b7b496b7
 def file_column(df, fn_col, found):
     "The column of file names: the one given, named like one, whose cells end like sounds, or the first"
-    if fn_col is not None: return table_column(df, fn_col, 'fn_col')
-    if 'file' in found: return df[found['file']]
-    if not len(df.columns): raise ValueError('the table has no columns')
+    if fn_col is not None:
+        return table_column(df, fn_col, 'fn_col')
+    if 'file' in found:
+        return df[found['file']]
+    if not len(df.columns):
+        raise ValueError('the table has no columns')
     ends = [i for i in range(len(df.columns)) if len(df) and names_sound(df.iloc[0,i])]
     return df.iloc[:,first(ends) or 0]
 
 def file_names(col, path)->list:
     "Paths of the files of a column; ValueError for a missing name"
     missing = first(np.flatnonzero([is_missing(o) for o in col]))
-    if missing is not None: raise ValueError(f'row {missing} of the table has no file name')
+    if missing is not None:
+        raise ValueError(f'row {missing} of the table has no file name')
     return [os.path.join(path, o if isinstance(o, str) else str(o)) for o in col]
 
 def places_in_table(
@@ -384,8 +423,10 @@ def places_in_table(
 )->Places:
     "The places that a table lists: start and end, or start and seconds"
     start = time_column(df, found['start'], name)
-    if 'end' in found: seconds = time_column(df, found['end'], name)-start
-    else: seconds = time_column(df, found['seconds'], name)
+    if 'end' in found:
+        seconds = time_column(df, found['end'], name)-start
+    else:
+        seconds = time_column(df, found['seconds'], name)
     bad = np.flatnonzero((seconds<0) | (start<0))
     if len(bad):
         a,n = start[bad[0]],seconds[bad[0]]
@@ -411,13 +452,15 @@ def errors_name(
     "A ValueError raised inside names the file"
     try: yield
     except ValueError as e:
-        if not isinstance(fn, (str,Path)) or Path(fn).name in str(e): raise
+        if not isinstance(fn, (str,Path)) or Path(fn).name in str(e):
+            raise
         raise ValueError(f'{fn}: {e}') from None
 
 def group_column(df, found, columns):
     "The column that keeps rows together: one that is called `group`, or was named"
     if 'group' not in found: return
-    if 'group' in (columns or {}) or str(found['group']).lower()=='group': return df[found['group']].tolist()
+    if 'group' in (columns or {}) or str(found['group']).lower()=='group':
+        return df[found['group']].tolist()
 
 # %% ../../nbs/data/block.ipynb #8a4c1a3f
 @patch(cls_method=True)
@@ -426,10 +469,10 @@ def from_df(cls:SlicerDataLoaders,
     df,               # a `DataFrame`, or the file of one, see `read_table`
     path='.',         # file names are relative to it
     fn_col=None,      # column of file names, by name or position; default: by its name or its cells, else the first
-    label_col=None,   # column of labels, or a list of columns; default: of places as found by name, else none; False: none
+    label_col=None,  # column of labels, or a list of columns; default: of places as found by name, else none; False: none
     label_delim=None, # between several labels of a cell
     valid_col=None,   # column that is true for validation clips
-    columns=None,     # role → column where names do not tell: dict(start=…, end=…, seconds=…, group=…), see `find_columns`
+    columns=None,  # role → column where names do not tell: dict(start=…, end=…, seconds=…, group=…), see `find_columns`
     places:bool=None, # False: whole files, even if the table has starts and ends
     valid_idx=None,   # positions of the validation rows, instead
     groups=None,      # of each row; default: the column `group`, or the file
@@ -439,15 +482,19 @@ def from_df(cls:SlicerDataLoaders,
     "From a table of files, or of places in files, with labels and a split if there are any"
     with errors_name(df):
         name = 'the table'
-        if isinstance(df, (str,Path)): name,df = Path(df).name,read_table(df, sep, encoding, header)
+        if isinstance(df, (str,Path)):
+            name,df = Path(df).name,read_table(df, sep, encoding, header)
         found = find_columns(df.columns, columns)
         files = file_names(file_column(df, fn_col, found), path)
         is_places = places is not False and has_places(found)
-        if is_places and label_col is None: label_col = found.get('label')
-        if valid_col is not None: valid_idx = true_rows(table_column(df, valid_col, 'valid_col'), f'valid_col={valid_col!r}')
+        if is_places and label_col is None:
+            label_col = found.get('label')
+        if valid_col is not None:
+            valid_idx = true_rows(table_column(df, valid_col, 'valid_col'), f'valid_col={valid_col!r}')
         groups = ifnone(groups, group_column(df, found, columns))
         labels = table_labels(df, label_col, label_delim)
-        if not is_places: return cls.from_lists(path, files, labels, valid_idx=valid_idx, groups=groups, **kwargs)
+        if not is_places:
+            return cls.from_lists(path, files, labels, valid_idx=valid_idx, groups=groups, **kwargs)
         say_columns(name, found, label_col, fn_col)
         listed = places_in_table(df, files, found, labels, name)
         return cls.from_places(path, listed, valid_idx=valid_idx, groups=groups, **kwargs)
@@ -470,7 +517,8 @@ def say_columns(name, found, label_col, fn_col):
     roles = {role:found[role] for role in ('file','start','end','seconds') if role in found}
     if 'end' in roles: roles.pop('seconds', None)
     if fn_col is not None: roles['file'] = fn_col
-    if label_col not in (None,False): roles['label'] = label_col
+    if label_col not in (None,False):
+        roles['label'] = label_col
     if is_first_process():
         print(f'{name}: places in recordings, '+', '.join(f'{k} = {v!r}' for k,v in roles.items()))
 
@@ -486,16 +534,18 @@ def table_items(
 @patch
 @delegates(TfmdDL.__init__)
 def test_dl(self:SlicerDataLoaders,
-    test_items,              # paths, `Clip`s, (array, sample rate), items of `datasets`, a table; with labels: (item, label)
+    test_items,  # paths, `Clip`s, (array, sample rate), items of `datasets`, a table; with labels: (item, label)
     rm_type_tfms=0,          # as of fastai
     with_labels:bool=False,  # do the items have labels?
     **kwargs
 ):
     "A loader of other sounds, read and transformed as in validation"
-    if isinstance(test_items, pd.DataFrame): test_items = table_items(test_items)
+    if isinstance(test_items, pd.DataFrame):
+        test_items = table_items(test_items)
     labelled = with_labels or isinstance(test_items, Places)
     items = test_items if labelled else sound_items([sound_of(o) if is_labelled(o) else o for o in listed(test_items)])
-    if isinstance(self.valid_ds, Datasets): return DataLoaders.test_dl(self, items, rm_type_tfms, with_labels, **kwargs)
+    if isinstance(self.valid_ds, Datasets):
+        return DataLoaders.test_dl(self, items, rm_type_tfms, with_labels, **kwargs)
     block = AudioBlock(front=self.front, windows=self.valid_ds.read.windows)
     ds = Datasets(items, tfms=[block.type_tfms], split_idx=1, do_setup=False)
     return WindowDL(ds, **{'bs':self.valid.bs, 'device':self.device, 'num_workers':self.valid.fake_l.num_workers,
@@ -517,7 +567,8 @@ def sample_specs(
     idxs = np.random.default_rng(seed).permutation(len(dls.train_ds))[:n].tolist()
     dl = dls.train.new(dataset=dls.train_ds, shuffle=False, drop_last=False, get_idxs=lambda: idxs, n=len(idxs))
     res = [b[0].as_subclass(Tensor) for b in (progress_bar(dl, leave=False) if n>2000 else dl)]
-    if not res: raise ValueError('no clip of the training set could be read: verify_audio(path) says why')
+    if not res:
+        raise ValueError('no clip of the training set could be read: verify_audio(path) says why')
     return torch.cat(res)
 
 # %% ../../nbs/data/block.ipynb #e6e5428e
@@ -532,12 +583,14 @@ def spec_grid(
     specs = L(list(specs))
     n = len(specs)
     titles = ifnone(titles, [None]*n)
-    if len(titles)!=n: raise ValueError(f'spec_grid: {n} spectrograms, but {len(titles)} titles')
+    if len(titles)!=n:
+        raise ValueError(f'spec_grid: {n} spectrograms, but {len(titles)} titles')
     ncols = min(ncols, n)
     nrows = math.ceil(n/ncols)
     figsize = ifnone(figsize, (2.6*ncols, 2*nrows))
     axs = plt.subplots(nrows, ncols, figsize=figsize, squeeze=False, constrained_layout=True)[1].flat
-    for ax in axs[n:]: ax.axis('off')
+    for ax in axs[n:]:
+        ax.axis('off')
     return L(spec.show(ax=ax, title=title, **kwargs) for spec,title,ax in zip(specs, titles, axs))
 
 @dispatch
@@ -566,7 +619,8 @@ def show_batch(self:SlicerDataLoaders,
     **kwargs           # `ncols`, `figsize`, and what imshow takes
 ):
     "Draw log-mels of a batch; in a notebook, with players"
-    if b is not None: return self.train.show_batch(b, max_n=max_n, **kwargs)
+    if b is not None:
+        return self.train.show_batch(b, max_n=max_n, **kwargs)
     waves = self.train.new(after_batch=None).one_batch()
     self.train.show_batch(self.train.after_batch(to_device(waves, self.device)), max_n=max_n, **kwargs)
     if ifnone(hear, in_notebook()):

@@ -35,11 +35,13 @@ def read_pack_index(
     "The index of a pack; AudioReadError where there is none, or it is damaged"
     fn = path/'index.npz'
     remedy = 'pack_audio(collection, dest) makes one, and goes on where it was interrupted'
-    if not fn.exists(): raise AudioReadError(path, 'holds no finished pack (no index.npz)', remedy)
+    if not fn.exists():
+        raise AudioReadError(path, 'holds no finished pack (no index.npz)', remedy)
     try:
         arrays = read_arrays(fn)
         meta = json.loads(arrays.pop('meta').tobytes())
-        if meta['format'] not in (2,3): raise ValueError(f"format {meta['format']}, of another version")
+        if meta['format'] not in (2,3):
+            raise ValueError(f"format {meta['format']}, of another version")
         check_arrays(arrays, meta)
         return arrays,meta
     except (DamagedFile, KeyError, TypeError, ValueError, AttributeError, RecursionError, MemoryError) as e:
@@ -55,20 +57,24 @@ def check_arrays(
     lengths,clips,ends,names,crcs = [arrays[k] for k in ('lengths','clips','ends','names','crcs')]
     n = len(lengths)
     for o in (lengths, clips, ends, names, crcs):
-        if o.ndim!=1 or o.dtype.kind not in 'iu': raise ValueError('its arrays are no lists of whole numbers')
-    if not n or lengths.min()<1 or lengths.max()>2**46: raise ValueError('its clips have no possible length')
+        if o.ndim!=1 or o.dtype.kind not in 'iu':
+            raise ValueError('its arrays are no lists of whole numbers')
+    if not n or lengths.min()<1 or lengths.max()>2**46:
+        raise ValueError('its clips have no possible length')
     if clips.min()<1 or clips.max()>n or clips.sum()!=n or len(clips)!=len(meta['shards']):
         raise ValueError('its clips do not fit its shards')
     if len(ends)!=n or len(crcs)!=n or (np.diff(ends, prepend=0)<0).any() or ends[-1]!=len(names):
         raise ValueError('its names do not fit its clips')
-    if type(meta['sr']) is not int or not 1000<=meta['sr']<=1_000_000: raise ValueError(f"a sample rate of {meta['sr']!r}")
+    if type(meta['sr']) is not int or not 1000<=meta['sr']<=1_000_000:
+        raise ValueError(f"a sample rate of {meta['sr']!r}")
     check_labels(arrays.get('codes'), meta['vocab'], n)
     check_scales(arrays.get('scales'), n)
     check_segment(meta.get('segment'))
 
 def check_labels(codes, vocab, n):
     "ValueError where numbers of labels do not fit their names"
-    if (codes is None)!=(vocab is None): raise ValueError('labels without names, or names without labels')
+    if (codes is None)!=(vocab is None):
+        raise ValueError('labels without names, or names without labels')
     if codes is None: return
     named = isinstance(vocab, list) and all(isinstance(o, str) for o in vocab)
     if not named or codes.dtype.kind not in 'iu' or codes.shape!=(n,) or codes.min()<0 or codes.max()>=len(vocab):
@@ -84,7 +90,8 @@ def check_segment(segment):
     "ValueError where the settings of segments are none: [seconds, recordings up to this length stay whole]"
     if segment is None: return
     numbers = isinstance(segment, list) and len(segment)==2 and all(type(o) in (int,float) for o in segment)
-    if not numbers or not 1e-3<=segment[0]<=1e9 or not 0<=segment[1]<=1e9: raise ValueError(f'segments of {str(segment)[:40]}')
+    if not numbers or not 1e-3<=segment[0]<=1e9 or not 0<=segment[1]<=1e9:
+        raise ValueError(f'segments of {str(segment)[:40]}')
 
 # %% ../../nbs/data/pack.ipynb #4358f04b
 def map_samples(
@@ -94,8 +101,10 @@ def map_samples(
     "The samples of a part"
     try: has = regular_size(fn)
     except FileNotFoundError: has = 0
-    except DamagedFile as e: raise AudioReadError(fn, e.reason, _remedy) from None
-    if has!=2*n: raise AudioReadError(fn, f'has {has} bytes where its index promises {2*n}', _remedy)
+    except DamagedFile as e:
+        raise AudioReadError(fn, e.reason, _remedy) from None
+    if has!=2*n:
+        raise AudioReadError(fn, f'has {has} bytes where its index promises {2*n}', _remedy)
     return np.asarray(np.memmap(fn, '<i2', 'r'))
 
 # %% ../../nbs/data/pack.ipynb #b9b1904b
@@ -132,7 +141,8 @@ class AudioPack:
         self.open_parts(arrays)
         self.use_segments(self.meta.get('segment'))
         bad = self.verify() if verify else []
-        if len(bad): raise AudioReadError(self.path, f'{len(bad)} clips differ from their checksum, e.g. {bad.file[0]}', _remedy)
+        if len(bad):
+            raise AudioReadError(self.path, f'{len(bad)} clips differ from their checksum, e.g. {bad.file[0]}', _remedy)
 
     def open_parts(self,
         arrays, # of the index, by name
@@ -144,7 +154,8 @@ class AudioPack:
         part = np.repeat(np.arange(len(first), dtype='<i4'), clips)
         scales = arrays.get('scales', np.ones(len(lengths)))
         self.recordings = dict(lengths=lengths, shard=part, offsets=at-at[first][part], crcs=arrays['crcs'], scales=scales)
-        if 'codes' in arrays: self.recordings['codes'] = arrays['codes']
+        if 'codes' in arrays:
+            self.recordings['codes'] = arrays['codes']
         self._names,self._ends = arrays['names'],arrays['ends']
         self._maps = [map_samples(*o) for o in zip(self.shards, np.add.reduceat(lengths, first).tolist())]
 
@@ -175,7 +186,8 @@ class AudioPack:
 def open_pack(path, segment)->AudioPack:
     "A pack with its segments"
     pack = AudioPack(path)
-    if segment!=pack.segment: pack.use_segments(segment)
+    if segment!=pack.segment:
+        pack.use_segments(segment)
     return pack
 
 # %% ../../nbs/data/pack.ipynb #6f5f5c1b
@@ -249,7 +261,8 @@ def windows(self:AudioPack,
         row[:] = pad_to(self._maps[part][a:b], n, pad)
     res *= np.float32(1/32768)
     scales = self.scales[idxs]
-    if (scales!=1).any(): res *= scales.astype(np.float32)[:,None]
+    if (scales!=1).any():
+        res *= scales.astype(np.float32)[:,None]
     return res
 
 # %% ../../nbs/data/pack.ipynb #8c005cfd
@@ -270,7 +283,8 @@ class PackedClip(Clip):
         i:int,  # its place in the pack
     ):
         place = {}
-        if pack.cut: place = dict(start=pack.start[i]/pack.sr, seconds=pack.lengths[i]/pack.sr)
+        if pack.cut:
+            place = dict(start=pack.start[i]/pack.sr, seconds=pack.lengths[i]/pack.sr)
         super().__init__(pack.file(i), pack.sr, label=pack.label(i), **place)
         self.pack,self.i = pack,i
 
@@ -368,7 +382,8 @@ def group_by_size(
 def packed_bytes(fn, sr)->int:
     "Bytes of a file once it is packed; 0 if it cannot be read"
     try:
-        with open_audio(fn) as f: return 2*math.ceil(f.frames*sr/f.samplerate)
+        with open_audio(fn) as f:
+            return 2*math.ceil(f.frames*sr/f.samplerate)
     except AudioReadError: return 0
 
 class PackWriter(FolderWriter):
@@ -397,7 +412,8 @@ def write_pack_index(
 ):
     "Write the index of a pack, whole"
     packed = np.frombuffer(json.dumps(meta).encode(), np.uint8)
-    with whole(fn) as f: np.savez(f, **arrays, meta=packed)
+    with whole(fn) as f:
+        np.savez(f, **arrays, meta=packed)
 
 @patch
 def arrays(self:PackWriter,
@@ -413,8 +429,10 @@ def arrays(self:PackWriter,
                crcs=np.array([row['crc'] for row in rows], '<u4'),
                clips=np.array([len(part.kept) for part in parts]))
     scales = np.array([row['scale'] for row in rows], '<f8')
-    if (scales!=1).any(): res['scales'] = scales
-    if self.recordings.labels is None: return res,None
+    if (scales!=1).any():
+        res['scales'] = scales
+    if self.recordings.labels is None:
+        return res,None
     vocab,codes = np.unique([str(self.recordings.labels[i]) for i in kept], return_inverse=True)
     return {**res, 'codes':codes.astype('<i4')}, vocab.tolist()
 
@@ -425,8 +443,10 @@ def segment_setting(
 )->list: # [seconds, recordings up to this length stay whole], or None
     "What `segment` means; ValueError for anything else"
     if segment is None or segment==0: return
-    if segment=='long': return None if labels is not None else [10.,30.]
-    if isinstance(segment, str) or not segment>0: raise ValueError(f"segment={segment!r}: give seconds, 'long' or None")
+    if segment=='long':
+        return None if labels is not None else [10.,30.]
+    if isinstance(segment, str) or not segment>0:
+        raise ValueError(f"segment={segment!r}: give seconds, 'long' or None")
     return [float(segment),0.]
 
 def finished_pack(
@@ -551,7 +571,8 @@ class PackedDL(WindowDL):
     "Takes whole batches from a `PackedWindows`"
     def create_batches(self, samps):
         self.dataset.drawn = self.places
-        try: yield from map(self.dataset.batch, chunked(samps, self.bs, self.drop_last))
+        try:
+            yield from map(self.dataset.batch, chunked(samps, self.bs, self.drop_last))
         finally: self.dataset.drawn = None
 
     def shuffle_fn(self, idxs):
@@ -565,8 +586,10 @@ def categories(
     labels=None, # are labels wanted? Default: if there are any
 )->Categorize: # None without labels
     "The transform that turns labels into numbers; ValueError where labels are wanted and there are none"
-    if labels and vocab is None: raise ValueError(f'{where} has no labels: pack_audio(…, labels=parent_label) puts them in')
-    if vocab is None or labels is False: return None
+    if labels and vocab is None:
+        raise ValueError(f'{where} has no labels: pack_audio(…, labels=parent_label) puts them in')
+    if vocab is None or labels is False:
+        return None
     cat = Categorize(vocab=vocab, sort=False)
     cat.setup(None)
     return cat
@@ -580,8 +603,10 @@ def split_pack(
     valid_idx, # validation clips, instead
 )->tuple: # ([clips to train on, clips to validate with], batch size)
     "A split by recording where recordings are cut, else by clip; of a single recording the last part validates"
-    if not pack.cut or valid_idx is not None: return split_clips(len(pack), bs, valid_pct, seed, valid_idx)
-    if len(np.unique(pack.recording))>1: return split_clips(len(pack), bs, valid_pct, seed, groups=pack.recording)
+    if not pack.cut or valid_idx is not None:
+        return split_clips(len(pack), bs, valid_pct, seed, valid_idx)
+    if len(np.unique(pack.recording))>1:
+        return split_clips(len(pack), bs, valid_pct, seed, groups=pack.recording)
     n = max(1, round(valid_pct*len(pack)))
     if is_first_process(): print(f'one recording only: its last {n} segments validate')
     return split_clips(len(pack), bs, valid_pct, seed, range(len(pack)-n, len(pack)))
@@ -607,7 +632,8 @@ def from_pack(cls:SlicerDataLoaders,
     splits,bs = split_pack(pack, bs, valid_pct, seed, valid_idx)
     cat = categories(pack.path, pack.vocab, labels)
     front = kwargs.get('front')
-    if front is None: kwargs['sr'] = pack.sr
+    if front is None:
+        kwargs['sr'] = pack.sr
     elif front.sr!=pack.sr:
         raise ValueError(f'{pack.path} is packed at {pack.sr} Hz, the front end wants {front.sr}: pack_audio(…, sr={front.sr})')
     block = AudioBlock(windows=ifnone(windows, 1 if cat else 2), **kwargs)

@@ -25,10 +25,13 @@ class RandomSounds:
         split_idx:int=0,   # 0: training, other sounds at each pass; 1: always the same
         spread:float=.2,   # how unlike two versions of a sound are, see `random_sounds`
     ):
-        if not 0<=ratio<=1: raise ValueError(f'ratio={ratio}: the share of random sounds, 0 to 1')
-        if recordings is None and ratio<1: raise ValueError(f'ratio={ratio}: what is no random sound has to come from recordings')
+        if not 0<=ratio<=1:
+            raise ValueError(f'ratio={ratio}: the share of random sounds, 0 to 1')
+        if recordings is None and ratio<1:
+            raise ValueError(f'ratio={ratio}: what is no random sound has to come from recordings')
         store_attr()
-        if recordings is not None: self.n = len(recordings)
+        if recordings is not None:
+            self.n = len(recordings)
     def __len__(self): return self.n
     def __getitem__(self, i): return tuple(o[0] for o in self.batch([i]))
     def decode(self, o, full=True): return o
@@ -44,14 +47,17 @@ def batch(self:RandomSounds,
     drawn = self._places(at)
     synth = torch.from_numpy(drawn[:,1]<self.ratio)
     res = torch.empty(len(at), 2, self.front.n_samples)
-    if synth.any(): res[synth] = self._sounds(int(synth.sum()), drawn)
-    if not synth.all(): res[~synth] = self._recorded(at[~synth.numpy()])
+    if synth.any():
+        res[synth] = self._sounds(int(synth.sum()), drawn)
+    if not synth.all():
+        res[~synth] = self._recorded(at[~synth.numpy()])
     return AudioTensor(res, sr=self.front.sr),
 
 @patch
 def _places(self:RandomSounds, at):
     "Two numbers 0…1 for each place (B, 2): they seed the sounds, and say which are recordings"
-    if self.split_idx: return np.stack([np.random.default_rng(o).random(2) for o in at.tolist()])
+    if self.split_idx:
+        return np.stack([np.random.default_rng(o).random(2) for o in at.tolist()])
     return np.random.rand(len(at), 2) if self.drawn is None else self.drawn[at]
 
 @patch
@@ -63,9 +69,12 @@ def _sounds(self:RandomSounds, n, drawn):
 def _recorded(self:RandomSounds, at):
     "Windows of recordings (B, 2, samples)"
     ds = self.recordings
-    if not hasattr(ds, 'batch'): return torch.stack([ds[o][0] for o in at.tolist()]).as_subclass(Tensor)
-    if self.drawn is not None: ds.drawn = np.random.default_rng(int(self.drawn[at[0],0]*2**53)).random((len(ds), 2))
-    try: return ds.batch(at)[0].as_subclass(Tensor)
+    if not hasattr(ds, 'batch'):
+        return torch.stack([ds[o][0] for o in at.tolist()]).as_subclass(Tensor)
+    if self.drawn is not None:
+        ds.drawn = np.random.default_rng(int(self.drawn[at[0],0]*2**53)).random((len(ds), 2))
+    try:
+        return ds.batch(at)[0].as_subclass(Tensor)
     finally: ds.drawn = None
 
 # %% ../../nbs/data/random.ipynb #8fd7e5f4

@@ -27,14 +27,16 @@ class BadFiles:
 
     def __len__(self): return int((self.hashes!=0).sum())
     def __iter__(self):
-        for text in self.texts[:len(self)]: yield text.numpy().tobytes().rstrip(b'\0').decode(errors='replace')
+        for text in self.texts[:len(self)]:
+            yield text.numpy().tobytes().rstrip(b'\0').decode(errors='replace')
 
     def add(self,
         e:AudioReadError,  # what happened on reading the file
     )->bool: # was the file unknown?
         "Count the file of an error, unless it is known already"
         file_hash,n = crc32(os.fsencode(str(e.fn)))+1,len(self)
-        if n==len(self.hashes) or (self.hashes==file_hash).any(): return False
+        if n==len(self.hashes) or (self.hashes==file_hash).any():
+            return False
         self.hashes[n] = file_hash
         if n<len(self.texts):
             text = f'{e.fn}: {e.reason}'.encode(errors='backslashreplace')[-400:]
@@ -49,13 +51,15 @@ class ReadAudio(DisplayedTransform):
         front:FrontEnd=None,  # what a window is; default: `FrontEnd()`
         windows:int=1,        # windows of each file: 1 for both views (SLICER), or 2, one a view
         skip:bool=True,       # skip unreadable files with a warning; False: raise `AudioReadError`
-        max_bad:float=0.1,    # stop when more than this share of the training files (and more than 3) cannot be read; 1: never
+        max_bad:float=0.1,  # stop when more than this share of the training files (and more than 3) cannot be read; 1: never
     ):
-        if not 0<=max_bad<=1: raise ValueError(f'max_bad={max_bad}: give a share, 0 to 1')
-        if windows not in (1,2): raise ValueError(f'windows={windows}: give 1 window for both views, or 2, one for each')
+        if not 0<=max_bad<=1:
+            raise ValueError(f'max_bad={max_bad}: give a share, 0 to 1')
+        if windows not in (1,2):
+            raise ValueError(f'windows={windows}: give 1 window for both views, or 2, one for each')
         store_attr('windows,skip,max_bad')
         self.front = ifnone(front, FrontEnd())
-        self.train,self.drawn = False,None            # are these training clips, and where the loader wants their windows
+        self.train,self.drawn = False,None  # are these training clips, and where the loader wants their windows
         self.n,self.bad,self.tell = 0,BadFiles(3),True
 
     def setups(self, items):
@@ -85,7 +89,8 @@ def places(self:ReadAudio)->list:
 @patch
 def drawn_places(self:ReadAudio)->list:
     "Where windows lie while training, 0…1: where the loader says, else at random"
-    if self.drawn is not None: return self.drawn[:self.windows]
+    if self.drawn is not None:
+        return self.drawn[:self.windows]
     return [random.random() for _ in range(self.windows)]
 
 @patch(as_prop=True)
@@ -159,8 +164,10 @@ class WindowDL(TfmdDL):
         self.places = rng.random((len(self.dataset), 2))
 
     def create_item(self, s):
-        if self.places is None: return super().create_item(s)
-        for reader in self.readers: reader.drawn = self.places[s].tolist()
+        if self.places is None:
+            return super().create_item(s)
+        for reader in self.readers:
+            reader.drawn = self.places[s].tolist()
         try: return super().create_item(s)
         finally:
             for reader in self.readers: reader.drawn = None

@@ -46,7 +46,8 @@ class Places:
     def copy(self): return self.subset(slice(None))
 
     def __getitem__(self, i):
-        if not isinstance(i, (int,np.integer)): return self.subset(i)
+        if not isinstance(i, (int,np.integer)):
+            return self.subset(i)
         label = None if self.labels is None else self.labels[i]
         start,seconds = float(self.start[i]),float(self.seconds[i])
         return Clip(self.files[self.which[i]], start=start, seconds=None if math.isnan(seconds) else seconds, label=label)
@@ -70,7 +71,7 @@ class Places:
         files = np.unique(self.which[short])
         total = np.zeros(len(self.files))
         total[files] = np.nan_to_num(lengths([self.files[i] for i in files]), nan=np.inf)
-        short = short[self.start[short]<total[self.which[short]]]                    # those behind the end stay, to be reported
+        short = short[self.start[short]<total[self.which[short]]]  # those behind the end stay, to be reported
         seconds,start = self.seconds.copy(),self.start.copy()
         last = total[self.which[short]]-window
         start[short] = np.clip(start[short]+(seconds[short]-window)/2, 0, np.maximum(last, 0))
@@ -82,7 +83,8 @@ def object_array(
 )->np.ndarray: # (n,) of objects
     "An array that holds each value as it is"
     res = np.empty(len(values), object)
-    for i,o in enumerate(values): res[i] = o
+    for i,o in enumerate(values):
+        res[i] = o
     return res
 
 # %% ../../nbs/data/segments.ipynb #d3af6a5f
@@ -93,7 +95,8 @@ def chunk_lengths(files, least_bytes)->list: # seconds; 0 for a small file, NaN 
 def file_length(fn, least_bytes)->float:
     "Length of a recording in seconds; 0 for a file of fewer bytes, NaN for what cannot be read"
     try:
-        if least_bytes and os.stat(fn).st_size<least_bytes: return 0.
+        if least_bytes and os.stat(fn).st_size<least_bytes:
+            return 0.
         return Clip(fn).seconds
     except (AudioReadError,OSError): return math.nan
 
@@ -119,8 +122,10 @@ def segments(
     n_workers:int=None, # threads; default as fastai
 )->Places:
     "Recordings as their segments; one that cannot be read stays whole, to be reported when it is used"
-    if not seconds>0: raise ValueError(f'seconds={seconds}: give the length of a segment in seconds, more than 0')
-    if not 0<=quietest<1: raise ValueError(f'quietest={quietest}: give a share of the segments, 0 to below 1')
+    if not seconds>0:
+        raise ValueError(f'seconds={seconds}: give the length of a segment in seconds, more than 0')
+    if not 0<=quietest<1:
+        raise ValueError(f'quietest={quietest}: give a share of the segments, 0 to below 1')
     total = lengths(files, int(longer*500), n_workers)
     count = np.ones(len(files), np.int64)
     cut = total>longer
@@ -129,7 +134,8 @@ def segments(
     number = np.arange(len(which))-np.repeat(np.cumsum(count)-count, count)
     start = number*float(seconds)
     length = np.where(number==count[which]-1, np.where(cut, total, math.nan)[which]-start, seconds)
-    if labels is not None: labels = object_array(labels)[which]
+    if labels is not None:
+        labels = object_array(labels)[which]
     res = Places(files, which, start, length, labels)
     return without_quietest(res, quietest, n_workers) if quietest else res
 
@@ -143,7 +149,8 @@ def recording_levels(fn, starts, seconds)->list: # dB below full scale; NaN wher
             wave = clip.read(round(a*rate), None if math.isnan(n) else round(n*rate), last=False).astype(np.float64)
             res.append(10*math.log10(np.mean(wave**2)+1e-20))
         return res
-    except AudioReadError: return [math.nan]*len(starts)
+    except AudioReadError:
+        return [math.nan]*len(starts)
 
 # %% ../../nbs/data/segments.ipynb #9acd005a
 def levels(

@@ -35,7 +35,8 @@ import json, random, soundfile as sf, tarfile
 def import_webdataset():
     "The library webdataset; ImportError says how to get it"
     try: import webdataset
-    except ImportError: raise ImportError('shards need webdataset: pip install "slicer_fastai[shards]"') from None
+    except ImportError:
+        raise ImportError('shards need webdataset: pip install "slicer_fastai[shards]"') from None
     return webdataset
 
 def member_key(
@@ -51,9 +52,11 @@ def file_content(
 )->tuple: # (ending, bytes); AudioReadError where it cannot be read
     "A file as it is"
     try:
-        if why := why_unreadable(fn): raise AudioReadError(fn, *why)
+        if why := why_unreadable(fn):
+            raise AudioReadError(fn, *why)
         return fn.suffix[1:].lower(),fn.read_bytes()
-    except OSError as e: raise AudioReadError(fn, e.strerror, 'make it readable, or leave it out') from None
+    except OSError as e:
+        raise AudioReadError(fn, e.strerror, 'make it readable, or leave it out') from None
 
 # %% ../../nbs/data/shards.ipynb #f8d911f1
 class ShardWriter(FolderWriter):
@@ -67,7 +70,8 @@ class ShardWriter(FolderWriter):
     @contextmanager
     def open_part(self, fn):
         wds = import_webdataset()
-        with whole(fn) as f, wds.TarWriter(f, encoder=False, compress=False, mtime=0, format='PAX_FORMAT') as tar: yield tar
+        with whole(fn) as f, wds.TarWriter(f, encoder=False, compress=False, mtime=0, format='PAX_FORMAT') as tar:
+            yield tar
 
     def groups(self): return self.shuffled(range(len(self.recordings)), self.recordings.sizes)
 
@@ -81,11 +85,14 @@ class ShardWriter(FolderWriter):
     def label(self, i): return self.recordings.labels and self.recordings.labels[i]
 
     def add(self, tar, i):
-        try: ending,data = self.content(i)
-        except AudioReadError as e: return dict(n=0, crc=0, why=(e.reason,e.remedy))
+        try:
+            ending,data = self.content(i)
+        except AudioReadError as e:
+            return dict(n=0, crc=0, why=(e.reason,e.remedy))
         member = {'__key__':member_key(i, self.names[i]), ending:data}
         label = self.label(i)
-        if label is not None: member['cls'] = str(label).encode()
+        if label is not None:
+            member['cls'] = str(label).encode()
         tar.write(member)
         return dict(n=len(data), crc=crc32(data), why=None)
 
@@ -126,12 +133,14 @@ def shard_folder(
     settings = dict(n_workers=n_workers, clips=clips, mb=mb, seed=seed)
     places = cut_long(recordings.files, segment if segment_setting(segment, labels) else None)
     identity = (*recordings.identity, clips, mb, seed)
-    if places is None: writer = ShardWriter(recordings, dest, fingerprint(identity), **settings)
+    if places is None:
+        writer = ShardWriter(recordings, dest, fingerprint(identity), **settings)
     else:
         signature = fingerprint((*identity, segment, valid_pct))
         writer = SegmentWriter(recordings, dest, signature, **settings, places=places, valid_pct=valid_pct)
     if writer.index.exists() and not force:
-        if read_json(writer.index).get('sig')==writer.signature: return writer.index
+        if read_json(writer.index).get('sig')==writer.signature:
+            return writer.index
         raise FileExistsError(f'{dest} holds shards of other files or settings: give another folder, or force=True')
     warn_left_out(writer.write(), len(writer.names), writer.index)
     return writer.index
@@ -144,10 +153,14 @@ def segment_format(
 )->dict:
     "Format and subtype that hold a segment without loss; 16 bits for what comes out of MP3, Ogg and the like"
     flac = x.shape[1]<=8 and sr<=192_000
-    if flac and x.dtype==np.int16: return dict(format='FLAC', subtype='PCM_16')
-    if flac and subtype in ('PCM_24','PCM_S8','PCM_U8'): return dict(format='FLAC', subtype='PCM_24')
-    if x.dtype==np.int32: return dict(format='WAV', subtype='PCM_32')
-    if flac and subtype not in ('FLOAT','DOUBLE') and abs(x).max()<=32767/32768: return dict(format='FLAC', subtype='PCM_16')
+    if flac and x.dtype==np.int16:
+        return dict(format='FLAC', subtype='PCM_16')
+    if flac and subtype in ('PCM_24','PCM_S8','PCM_U8'):
+        return dict(format='FLAC', subtype='PCM_24')
+    if x.dtype==np.int32:
+        return dict(format='WAV', subtype='PCM_32')
+    if flac and subtype not in ('FLOAT','DOUBLE') and abs(x).max()<=32767/32768:
+        return dict(format='FLAC', subtype='PCM_16')
     return dict(format='WAV', subtype='FLOAT')
 
 def segment_content(
@@ -162,8 +175,10 @@ def segment_content(
         try:
             f.seek(round(start*f.samplerate))
             x = f.read(n, dtype=dtype, always_2d=True)
-        except Exception as e: raise AudioReadError(fn, f'cannot decode {seconds:g} s from {start:g} s on ({e})') from None
-        if len(x)<n-1: raise AudioReadError(fn, f'ends at {start+len(x)/f.samplerate:.2f} s, before its header says')
+        except Exception as e:
+            raise AudioReadError(fn, f'cannot decode {seconds:g} s from {start:g} s on ({e})') from None
+        if len(x)<n-1:
+            raise AudioReadError(fn, f'ends at {start+len(x)/f.samplerate:.2f} s, before its header says')
         if dtype=='float32': check_samples(x, f)
         kind,data = segment_format(x, f.subtype, f.samplerate),io.BytesIO()
         sf.write(data, x, f.samplerate, **kind)
@@ -180,7 +195,8 @@ class SegmentWriter(ShardWriter):
 
     def name_of(self, i):
         name = self.recordings.names[self.places.which[i]]
-        if math.isnan(self.places.seconds[i]): return name
+        if math.isnan(self.places.seconds[i]):
+            return name
         path = PurePosixPath(name)
         return f'{path.with_suffix("")}_{self.places.start[i]:g}s{path.suffix}'
 
@@ -216,7 +232,8 @@ def slicer_shard(
     segment:str='long',  # seconds: cut recordings into segments; long: without labels, those longer than 30 s, into 10 s; 0: files as they are
 ): # the index, `dest`/shards.json
     "Write a folder of recordings as tar shards, with an index; the same command goes on where it was interrupted"
-    if min(clips, mb)<=0: raise CliError(f'--clips {clips} --mb {mb}: above 0')
+    if min(clips, mb)<=0:
+        raise CliError(f'--clips {clips} --mb {mb}: above 0')
     try:
         segment = segment if segment=='long' else float(segment)
         return shard_folder(path, dest, labels=parent_label if labels else None, clips=clips, mb=mb, seed=seed, force=force, segment=segment)
@@ -238,12 +255,14 @@ def open_shard(
     url, # a path or a URL, as the user gave it
 )->tuple: # (an open stream, the bytes that can be in it)
     "Open a shard; DamagedFile for what is no file, or is compressed"
-    if is_far(url): return import_webdataset().gopen(url, 'rb'), most_bytes
+    if is_far(url):
+        return import_webdataset().gopen(url, 'rb'), most_bytes
     size = regular_size(url)
     f = open(url, 'rb')
     start = f.read(6)
     f.seek(0)
-    if not start.startswith((b'\x1f\x8b', b'BZh', b'\xfd7zXZ')): return f,size
+    if not start.startswith((b'\x1f\x8b', b'BZh', b'\xfd7zXZ')):
+        return f,size
     f.close()
     raise DamagedFile(url, 'is compressed', 'unpack it (gunzip): sound hardly gets smaller')
 
@@ -256,7 +275,8 @@ def tar_headers(
         for info in tar:
             if not 0<=info.size<=size-(0 if is_far(url) else info.offset_data):
                 raise DamagedFile(url, f'unexpected end of data: {printable(info.name)[:80]} should have {info.size} bytes')
-            if info.isreg() and not re.match(r'__[^/]*__($|/)', info.name): yield info,tar
+            if info.isreg() and not re.match(r'__[^/]*__($|/)', info.name):
+                yield info,tar
             tar.members = []
 
 def count_clips(
@@ -264,8 +284,10 @@ def count_clips(
 )->int:
     "Number of clips in a shard, from the headers of its members; AudioReadError where it is no whole tar file"
     key = import_webdataset().tariterators.base_plus_ext
-    try: return len({key(info.name)[0] for info,_ in tar_headers(os.fspath(fn)) if is_sound(info.name)})
-    except Exception as e: raise AudioReadError(fn, f'is no whole tar file ({why_missing(e)})', 'copy it again, or leave it out') from None
+    try:
+        return len({key(info.name)[0] for info,_ in tar_headers(os.fspath(fn)) if is_sound(info.name)})
+    except Exception as e:
+        raise AudioReadError(fn, f'is no whole tar file ({why_missing(e)})', 'copy it again, or leave it out') from None
 
 def why_missing(e)->str:
     "What happened, in the words of the system; of curl, which fetches what lies behind a URL, only how it ended"
@@ -293,14 +315,16 @@ def one_shard(
     "A shard that an index names; DamagedFile where that cannot be"
     name,n,size,crcs,valid = o['file'],o['clips'],o.get('bytes'),o.get('crcs'),o.get('valid')
     file_beside(index, name)
-    if type(n) is not int or not 0<n<2**40: raise DamagedFile(index, 'the numbers of clips are no positive whole numbers')
+    if type(n) is not int or not 0<n<2**40:
+        raise DamagedFile(index, 'the numbers of clips are no positive whole numbers')
     if not (size is None or type(size) is int and 1024*n<=size<2**50) or size is None and n>2**24:
         raise DamagedFile(index, f'{name}: {n} clips do not fit into {str(size)[:20]} bytes')
     if crcs is not None:
         if not isinstance(crcs, list) or len(crcs)!=n or not all(type(c) is int and 0<=c<2**32 for c in crcs):
             raise DamagedFile(index, f'{name}: its checksums do not fit its clips')
         crcs = np.array(crcs, np.uint32)
-    if valid not in (None,True,False): raise DamagedFile(index, f'{name}: valid is true or false')
+    if valid not in (None,True,False):
+        raise DamagedFile(index, f'{name}: valid is true or false')
     base = f"{index.rsplit('/', 1)[0]}/" if '/' in index else ''
     return Shard(base+name, n, crcs, valid, size)
 
@@ -318,7 +342,8 @@ def parse_index(
         raise DamagedFile(url, f'is no index of shards ({type(e).__name__}: {str(e)[:60]})') from None
     if not (vocab is None or isinstance(vocab, list) and all(isinstance(o, str) for o in vocab)):
         raise DamagedFile(url, 'its labels are no list of names')
-    if changed: raise DamagedFile(url, 'differs from its checksum', 'copy it again; if you have edited it, remove its "checksum"')
+    if changed:
+        raise DamagedFile(url, 'differs from its checksum', 'copy it again; if you have edited it, remove its "checksum"')
     return shards,vocab
 
 def read_index(
@@ -326,11 +351,13 @@ def read_index(
 )->tuple: # (a list of `Shard`s, labels or None)
     "The shards that an index names; DamagedFile for a name that leads out of its folder or to a command, and for a file much shorter than promised"
     if is_far(url):
-        with import_webdataset().gopen(url, 'rb') as f: return parse_index(url, f.read(2**28))
+        with import_webdataset().gopen(url, 'rb') as f:
+            return parse_index(url, f.read(2**28))
     shards,vocab = parse_index(url, read_bounded(url))
     for o in shards:
         has = os.stat(o.url).st_size if o.size and os.path.isfile(o.url) else None
-        if has is not None and has<o.size/10: raise DamagedFile(o.url, f'has {has} bytes where its index promises {o.size}')
+        if has is not None and has<o.size/10:
+            raise DamagedFile(o.url, f'has {has} bytes where its index promises {o.size}')
     return shards,vocab
 
 def listed(
@@ -342,14 +369,18 @@ def listed(
     if isinstance(urls, (str,os.PathLike)):
         urls = os.fspath(urls)
         index = f'{urls}/shards.json'
-        if urls.endswith('.json') and not os.path.isdir(urls): return read_index(urls)
-        if os.path.isdir(urls) and os.path.exists(index): return read_index(index)
+        if urls.endswith('.json') and not os.path.isdir(urls):
+            return read_index(urls)
+        if os.path.isdir(urls) and os.path.exists(index):
+            return read_index(index)
         urls = sorted(map(str, Path(urls).glob('*.tar'))) if os.path.isdir(urls) else expand(urls)
     shards = [Shard(os.fspath(o)) for o in urls]
     if lengths is None: return shards,None
     lengths = [int(lengths)]*len(shards) if np.ndim(lengths)==0 else list(lengths)
-    if len(lengths)!=len(shards): raise ValueError(f'{len(shards)} shards but {len(lengths)} lengths: give one each')
-    for shard,n in zip(shards, lengths): shard.n = n
+    if len(lengths)!=len(shards):
+        raise ValueError(f'{len(shards)} shards but {len(lengths)} lengths: give one each')
+    for shard,n in zip(shards, lengths):
+        shard.n = n
     return shards,None
 
 def shard_list(
@@ -358,14 +389,18 @@ def shard_list(
 )->tuple: # (a list of `Shard`s, labels or None)
     "Which shards there are, and what is in them; FileNotFoundError where one is missing, ValueError where nobody knows what is in it"
     shards,vocab = listed(urls, lengths)
-    if not shards: raise FileNotFoundError('no shards: give shards.json, a folder with .tar files in it, a pattern or a list')
+    if not shards:
+        raise FileNotFoundError('no shards: give shards.json, a folder with .tar files in it, a pattern or a list')
     gone = [o.url for o in shards if not is_far(o.url) and not os.path.isfile(o.url)]
-    if gone: raise FileNotFoundError(f'{len(gone)} of {len(shards)} shards are not there, e.g. {gone[0]}')
+    if gone:
+        raise FileNotFoundError(f'{len(gone)} of {len(shards)} shards are not there, e.g. {gone[0]}')
     unknown = [o for o in shards if o.n is None]
     far = first(o.url for o in unknown if is_far(o.url))
-    if far: raise ValueError(f'{far}: how many clips are in it? Give lengths=[…], or one number for all, or the URL of a shards.json')
+    if far:
+        raise ValueError(f'{far}: how many clips are in it? Give lengths=[…], or one number for all, or the URL of a shards.json')
     counts = parallel(count_clips, [o.url for o in unknown], threadpool=True, n_workers=8, progress=len(unknown)>100)
-    for shard,n in zip(unknown, counts): shard.n = n
+    for shard,n in zip(unknown, counts):
+        shard.n = n
     return shards,vocab
 
 def find_shards(
@@ -385,7 +420,8 @@ def samples(
     key,content = None,{}
     for info,tar in tar_headers(url):
         this,ending = split(info.name)
-        if this is None or not (is_sound(info.name) or info.name.endswith('.cls')): continue
+        if this is None or not (is_sound(info.name) or info.name.endswith('.cls')):
+            continue
         if this!=key and content:
             yield key,content
             content = {}
@@ -417,7 +453,8 @@ def members(
                 clip = AudioReadError(str(clip), 'differs from its checksum', 'copy the shard again, or leave it out')
             yield clip,label
             n += 1
-    except Exception as e: why = why_missing(e)                          # whatever is wrong with a shard, the others go on
+    except Exception as e:
+        why = why_missing(e)                          # whatever is wrong with a shard, the others go on
     for i in range(n, b):
         yield AudioReadError(f'{url}: clip {i}', f'is not there ({why})', 'copy the shard again, or leave it out'),None
 
@@ -442,7 +479,8 @@ class ShardClips(PackedWindows):
     def items(self): return tuple(f'{url} {a}:{b}' for url,a,b in self.pieces)
     def __getitem__(self, i):
         for url,a,b in self.pieces:
-            if i<b-a: return self.windows(*next(self.members(url, a+i, b)))
+            if i<b-a:
+                return self.windows(*next(self.members(url, a+i, b)))
             i -= b-a
         raise IndexError
 
@@ -451,7 +489,8 @@ class ShardClips(PackedWindows):
 def label_error(self:ShardClips, clip, label)->AudioReadError: # None where all is well
     "What is wrong with the label of a clip"
     if self.cat is None: return
-    if label is None: return AudioReadError(str(clip), 'has no label', 'put a .cls beside it in the shard, or train with labels=False')
+    if label is None:
+        return AudioReadError(str(clip), 'has no label', 'put a .cls beside it in the shard, or train with labels=False')
     if label not in self.cat.vocab.o2i:
         return AudioReadError(str(clip), f'has the label {label!r}, which the index does not name',
                               'write the shards again, or give vocab=[…] with all labels')
@@ -464,7 +503,8 @@ def windows(self:ShardClips,
 ): # (windows, and label if labels are wanted); None for what cannot be read
     "Decode a clip, as `ReadAudio` does with files"
     error = clip if isinstance(clip, AudioReadError) else self.label_error(clip, label)
-    if error is not None and not self.read.skip: raise error
+    if error is not None and not self.read.skip:
+        raise error
     try:
         if error is not None:
             self.read.skipped(error)
@@ -518,7 +558,8 @@ def before_iter(self:ShardDL):
     self.seed = self.rng.getrandbits(64)
     line = list(self.dataset.pieces)
     few = self.n<len(self.dataset)
-    if self.shuffle or few: random.Random(self.seed).shuffle(line)
+    if self.shuffle or few:
+        random.Random(self.seed).shuffle(line)
     if few:
         n = math.ceil(self.n/min(16, len(line)))
         beginnings = [(url, a, min(b, a+n)) for url,a,b in line]
@@ -540,7 +581,7 @@ def stretch(self:ShardDL)->tuple: # (first place in the line, the one after the 
     "What this worker reads"
     begin,n,_ = self.share
     workers = self.num_workers
-    worker = (self.offs+self.start)%workers                   # batches come from the workers in turn, and the first worker has the next one
+    worker = (self.offs+self.start)%workers  # batches come from the workers in turn, and the first worker has the next one
     a,b = self.batches_of_worker(worker)
     made = len(range(worker, self.start, workers))
     return begin+a*self.bs,begin+min(b*self.bs, n),made*self.bs
@@ -569,7 +610,8 @@ def drawn_at(self:ShardDL, place)->list:
 @patch
 def in_order(self:ShardDL, a, b)->iter:
     "Places `a` to `b` in the order in which their clips come"
-    if not self.shuffle: return iter(range(a, b))
+    if not self.shuffle:
+        return iter(range(a, b))
     rng = random.Random(f'{self.seed} {a}')
     return iter(import_webdataset().shuffle(self.buffer, rng=rng)(iter(range(a, b))))
 
@@ -584,10 +626,12 @@ def create_batches(self:ShardDL, samps):
     equal = self.drop_last or self.share[2]>1                 # all batches of one size
     held,spare = {},[]
     for places in chunked(order, self.bs):
-        while not held.keys()>=set(places): held.update([next(clips)])
+        while not held.keys()>=set(places):
+            held.update([next(clips)])
         batch = [o for o in map(held.pop, places) if o is not None]
         spare = batch if batch and (len(batch)==len(places) or not spare) else spare
-        if equal: batch += itertools.islice(itertools.cycle(spare), len(places)-len(batch))
+        if equal:
+            batch += itertools.islice(itertools.cycle(spare), len(places)-len(batch))
         if batch: yield self.do_batch(batch)
         elif self.share[2]>1:
             raise AudioReadError(self.line[0][0], 'and what follows could not be read, nothing of a whole batch', 'see that the shards can be reached')
@@ -602,7 +646,8 @@ def __iter__(self:ShardDL):
         for i,batch in enumerate(TfmdDL.__iter__(self)):
             k,worker = divmod(i, workers)                         # the k-th batch of this worker
             begin = (self.batches_of_worker(worker)[0]+k)*self.bs
-            if not self.drop_last: places.extend(range(begin, begin+find_bs(batch)))     # in training nobody asks
+            if not self.drop_last:
+                places.extend(range(begin, begin+find_bs(batch)))     # in training nobody asks
             yield batch
     finally: self.tell()
 
@@ -635,7 +680,8 @@ def pieces_between(
     res,at = [],0
     for shard in shards:
         a,b = max(begin-at, 0),min(end-at, shard.n)
-        if a<b: res.append((shard.url, a, b))
+        if a<b:
+            res.append((shard.url, a, b))
         at += shard.n
     return res
 
@@ -649,7 +695,8 @@ def split_shards(
         train,valid = [[o for o in shards if bool(o.valid)==flag] for flag in (False,True)]
         return [pieces_between(o, 0, sum(shard.n for shard in o)) for o in (train,valid)]
     n = sum(o.n for o in shards)
-    if n<2: raise ValueError(f'{n} clip(s): one is needed to train on and one to validate with')
+    if n<2:
+        raise ValueError(f'{n} clip(s): one is needed to train on and one to validate with')
     at = n-max(int(n*ifnone(valid_pct, .1)), 1)
     return pieces_between(shards, 0, at),pieces_between(shards, at, n)
 
@@ -658,8 +705,8 @@ def split_shards(
 def from_webdataset(cls:SlicerDataLoaders,
     urls,                   # `shards.json` or its folder, a pattern such as 'https://…/a-{000..127}.tar', or a list; paths, or URLs that webdataset opens (http by curl)
     path='.',               # where models and exports go
-    lengths=None,           # clips in each shard: a list, or one number; default: the index tells, or local shards are counted
-    valid_urls=None,        # shards to validate with, as `urls`; default: what the index sets apart, or the last clips of `urls`
+    lengths=None,  # clips in each shard: a list, or one number; default: the index tells, or local shards are counted
+    valid_urls=None,  # shards to validate with, as `urls`; default: what the index sets apart, or the last clips of `urls`
     valid_pct:float=None,   # share of the last clips; default: 0.1, where the index sets nothing apart
     labels:bool=None,       # with the labels (`.cls`)? Default: if the index names them
     vocab=None,             # labels there are, where no index names them
@@ -674,18 +721,21 @@ def from_webdataset(cls:SlicerDataLoaders,
     "From tar shards, here or behind URLs"
     shards,known = shard_list(urls, lengths)
     first_url,vocab = shards[0].url,ifnone(vocab, known)
-    if valid_urls is None: train,valid = split_shards(shards, valid_pct)
+    if valid_urls is None:
+        train,valid = split_shards(shards, valid_pct)
     else:
         others = shard_list(valid_urls)[0]
         train,valid = [[(o.url,0,o.n) for o in part] for part in (shards,others)]
         shards = shards+others
-    if labels and vocab is None: raise ValueError(f'{first_url}: no index names the labels; give vocab=[…], all there are')
+    if labels and vocab is None:
+        raise ValueError(f'{first_url}: no index names the labels; give vocab=[…], all there are')
     cat = categories(first_url, vocab, labels)
     block = AudioBlock(windows=ifnone(windows, 1 if cat else 2), **kwargs)
     read,crcs = block.type_tfms[0],{o.url:o.crcs for o in shards}
     datasets = [ShardClips(pieces, read, i, cat, crcs) for i,pieces in enumerate((train,valid))]
     n = len(datasets[0])
-    if bs>n: warnings.warn(f'batch size {bs} is larger than the {n} training clips: using bs={n}')
+    if bs>n:
+        warnings.warn(f'batch size {bs} is larger than the {n} training clips: using bs={n}')
     read.setups(range(n))
     read.tell = False
     return cls.from_dsets(*datasets, path=path, bs=min(bs, n), num_workers=num_workers, device=ifnone(device, default_device()),

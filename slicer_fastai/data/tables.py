@@ -19,8 +19,10 @@ def guess_encoding(
     data:bytes, # the content of a text file, or its beginning
 )->str:
     "The encoding of a text: UTF-16 or UTF-8 by their marks, UTF-8 if it decodes, else cp1252, or latin-1 where that has no such letter"
-    if data[:2] in (b'\xff\xfe',b'\xfe\xff'): return 'utf-16'
-    if len(data)>1 and data[0] and not data[1]: return 'utf-16-le'
+    if data[:2] in (b'\xff\xfe',b'\xfe\xff'):
+        return 'utf-16'
+    if len(data)>1 and data[0] and not data[1]:
+        return 'utf-16-le'
     for encoding in ('utf-8-sig','cp1252'):
         try: data.decode(encoding)
         except UnicodeDecodeError: continue
@@ -55,10 +57,12 @@ def parse_cells(
     **kwargs  # to pandas' `read_csv`
 )->pd.DataFrame:
     "A text as a table of texts; ValueError where its lines do not fit together"
-    try: res = pd.read_csv(io.StringIO(text), **{'dtype':str, 'keep_default_na':False, **kwargs})
+    try:
+        res = pd.read_csv(io.StringIO(text), **{'dtype':str, 'keep_default_na':False, **kwargs})
     except (ValueError,OverflowError,csv.Error) as e:
         raise ValueError(f'{fn}: is no table ({e}); sep=… names the separator') from None
-    if not isinstance(res.index, pd.RangeIndex) and not kwargs.get('index_col'): res = without_end_separator(res, fn)
+    if not isinstance(res.index, pd.RangeIndex) and not kwargs.get('index_col'):
+        res = without_end_separator(res, fn)
     return res
 
 def without_end_separator(table, fn)->pd.DataFrame:
@@ -77,8 +81,10 @@ def read_bytes(
     "The content of a file of text; ValueError where it is empty, or no text; DamagedFile for a pipe or device"
     regular_size(fn)
     data = Path(fn).read_bytes()
-    if not data.strip(): raise ValueError(f'{fn}: is empty')
-    if data[:4]==b'PK\x03\x04': raise ValueError(f'{fn}: is a spreadsheet or an archive; save it as csv')
+    if not data.strip():
+        raise ValueError(f'{fn}: is empty')
+    if data[:4]==b'PK\x03\x04':
+        raise ValueError(f'{fn}: is a spreadsheet or an archive; save it as csv')
     return data
 
 def read_parquet(
@@ -87,7 +93,8 @@ def read_parquet(
     "A table in Parquet; ValueError where it is none"
     regular_size(fn)
     try: return pd.read_parquet(fn)
-    except (ValueError,OSError,KeyError) as e: raise ValueError(f'{fn}: cannot be read as Parquet ({e})') from None
+    except (ValueError,OSError,KeyError) as e:
+        raise ValueError(f'{fn}: cannot be read as Parquet ({e})') from None
 
 def read_cells(
     fn,            # .csv, .tsv, .txt or .parquet
@@ -97,9 +104,11 @@ def read_cells(
 )->pd.DataFrame: # all cells as text; in Parquet as they are
     "A table without any guess about its cells; ValueError names the file where it is none"
     fn = Path(fn)
-    if fn.suffix.lower()=='.parquet': return read_parquet(fn)
+    if fn.suffix.lower()=='.parquet':
+        return read_parquet(fn)
     text = decode_text(read_bytes(fn), encoding, fn)
-    if '\0' in text: raise ValueError(f'{fn}: is no text (it holds zero bytes)')
+    if '\0' in text:
+        raise ValueError(f'{fn}: is no text (it holds zero bytes)')
     return parse_cells(text, fn, sep=sep or guess_separator(text), **kwargs)
 
 # %% ../../nbs/data/tables.ipynb #81aa8e6a
@@ -139,7 +148,8 @@ def find_columns(
     plain = {plain_name(o):o for o in reversed(list(names))}
     for role,known in column_names.items():
         found = first(plain[o] for o in known.split(', ') if o in plain)
-        if found is not None: columns.setdefault(role, found)
+        if found is not None:
+            columns.setdefault(role, found)
     return columns
 
 # %% ../../nbs/data/tables.ipynb #e9b58066
@@ -148,9 +158,11 @@ def parse_seconds(
 )->float: # NaN where it is no time
     "A time in seconds"
     text = str(cell).strip()
-    if ',' in text and '.' not in text: text = text.replace(',', '.')
+    if ',' in text and '.' not in text:
+        text = text.replace(',', '.')
     parts = text.split(':')
-    try: numbers = [float(o) for o in parts]
+    try:
+        numbers = [float(o) for o in parts]
     except ValueError: return math.nan
     if len(numbers)>3: return math.nan
     return sum(o*60**i for i,o in enumerate(reversed(numbers)))
@@ -162,8 +174,10 @@ def time_column(
 )->np.ndarray: # seconds, float64
     "A column of times in seconds; ValueError names the first cell that is none"
     res = pd.to_numeric(table[name], errors='coerce').to_numpy(float, copy=True)
-    if re.search(r'\bms\b|_ms$', str(name).lower()): res /= 1000
-    for i in np.flatnonzero(np.isnan(res)): res[i] = parse_seconds(table[name].iloc[i])
+    if re.search(r'\bms\b|_ms$', str(name).lower()):
+        res /= 1000
+    for i in np.flatnonzero(np.isnan(res)):
+        res[i] = parse_seconds(table[name].iloc[i])
     if (bad := ~np.isfinite(res)).any():
         i = bad.argmax()
         raise ValueError(f'{fn}, row {i+1}: {name} is {table[name].iloc[i]!r}, not a time in seconds or h:mm:ss')
@@ -198,7 +212,8 @@ def read_table(
     if ending=='.parquet': return read_parquet(fn)
     data = read_bytes(fn)
     first_line = data.split(b'\n', 1)[0]
-    if ending not in ('.csv','.tsv') and sep is None and b'\t' not in first_line: return read_names(data, encoding)
+    if ending not in ('.csv','.tsv') and sep is None and b'\t' not in first_line:
+        return read_names(data, encoding)
     res = read_cells(fn, sep, encoding, header=0 if header=='infer' else header, **kwargs)
     if header=='infer' and any(map(names_sound, res.columns)):
         if is_first_process():
@@ -213,10 +228,12 @@ class Recordings:
         folder, # with recordings in it or below
     ):
         self.folder = Path(folder)
-        try: self.files = list(get_audio_files(folder))
+        try:
+            self.files = list(get_audio_files(folder))
         except FileNotFoundError: self.files = []
         self.by_name = {}
-        for o in self.files: self.by_name.setdefault(o.name, []).append(o)
+        for o in self.files:
+            self.by_name.setdefault(o.name, []).append(o)
 
     def find(self,
         name, # a path, relative to the folder or absolute, or only a file's name

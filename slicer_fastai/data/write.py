@@ -27,9 +27,11 @@ def labels_of(
 )->list:
     "A label for each file, None for a missing one; None without labels"
     if labels is None: return None
-    if callable(labels): return [labels(f) for f in files]
+    if callable(labels):
+        return [labels(f) for f in files]
     labels = [None if pd.isna(o) is True else o for o in labels]
-    if len(labels)!=len(files): raise ValueError(f'{len(files)} files but {len(labels)} labels: give one label each')
+    if len(labels)!=len(files):
+        raise ValueError(f'{len(files)} files but {len(labels)} labels: give one label each')
     return labels
 
 class Collection:
@@ -73,12 +75,15 @@ class Part:
 
     def find(self)->bool:
         "Is the part there, and whole? Then its rows are read"
-        try: table = read_json(self.table, ['bytes','rows'])
+        try:
+            table = read_json(self.table, ['bytes','rows'])
         except (FileNotFoundError, DamagedFile): return False
         rows = table['rows']
-        if not self.fn.is_file() or self.fn.stat().st_size!=table['bytes']: return False
+        if not self.fn.is_file() or self.fn.stat().st_size!=table['bytes']:
+            return False
         complete = isinstance(rows, list) and len(rows)==len(self.items)
-        if complete and all(isinstance(o, dict) and {'n','crc','why'}<=o.keys() for o in rows): self.rows = rows
+        if complete and all(isinstance(o, dict) and {'n','crc','why'}<=o.keys() for o in rows):
+            self.rows = rows
         return self.rows is not None
 
     def finish(self, rows):
@@ -133,7 +138,8 @@ class FolderWriter:
     def write_part(self, part):
         "Write a part, unless it is there"
         if part.find(): return part
-        with self.open_part(part.fn) as f: rows = [self.add(f, i) for i in part.items]
+        with self.open_part(part.fn) as f:
+            rows = [self.add(f, i) for i in part.items]
         part.finish(rows)
         return part
 
@@ -150,7 +156,8 @@ class FolderWriter:
                 self.say_interrupted(parts)
                 raise
             except OSError as e:
-                if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG): raise
+                if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                    raise
                 raise self.disk_full(e, parts) from None
             remove_own(self.dest, self.own_files, [part.fn.name for part in parts if part.kept])
         return self.left_out(parts)
@@ -162,15 +169,18 @@ class FolderWriter:
 
     def check_any(self, parts):
         "ValueError where nothing could be read"
-        if any(part.kept for part in parts): return
+        if any(part.kept for part in parts):
+            return
         name,reason,_ = self.left_out(parts)[0]
         raise ValueError(f'none of {len(self.names)} files could be read, e.g. {name}: {reason}')
 
     def say_interrupted(self, parts):
         "Where the writing stands"
         done = sum(part.find() for part in parts)
-        if done: print(f'interrupted: {done} of {len(parts)} parts are in {printable(self.dest)}; the same call goes on from there')
-        else: print(f'interrupted before anything was written to {printable(self.dest)}')
+        if done:
+            print(f'interrupted: {done} of {len(parts)} parts are in {printable(self.dest)}; the same call goes on from there')
+        else:
+            print(f'interrupted before anything was written to {printable(self.dest)}')
 
     def disk_full(self, e, parts)->OSError:
         "The error of a full disk, with the space that is needed"

@@ -58,7 +58,8 @@ def steps_of(
     spec:Tensor,  # (B, 1, n_mels, frames)
 )->Tensor: # (B, steps, frame_features)
     "A vector for each time step; one a window where the network knows no order in time"
-    if encoder.moments>1: return encoder.frames(spec)
+    if encoder.moments>1:
+        return encoder.frames(spec)
     n = encoder.n_frames
     whole = max(n, spec.shape[-1]//n*n)
     windows = spec[...,:whole].unflatten(-1, (-1,n)).movedim(-2,1)

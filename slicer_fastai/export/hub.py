@@ -19,7 +19,8 @@ def recipe_rows(
     "What is known of the training"
     if recipe is None: return {}
     if isinstance(recipe, dict): return recipe
-    if not hasattr(recipe, 'dls'): return {'description':str(recipe)}
+    if not hasattr(recipe, 'dls'):
+        return {'description':str(recipe)}
     dls,opt = recipe.dls,recipe.opt_func
     rows = {'training clips':f'{len(dls.train_ds):,}', 'batch size':dls.train.bs,
             'optimiser':getattr(opt, '__name__', None) or repr(opt)}
@@ -30,7 +31,8 @@ def recipe_rows(
         rows['highest learning rate'] = f'{max(recorder.lrs):.2g}'
     for name in ('queue_size','momentum','temp'):
         value = getattr(recipe.model, name, None)
-        if isinstance(value, (int,float)): rows[name.replace('_', ' ')] = value
+        if isinstance(value, (int,float)):
+            rows[name.replace('_', ' ')] = value
     return rows
 
 def encoder_rows(encoder)->dict: # name → value
@@ -69,7 +71,8 @@ def results_table(
     results,  # of `benchmark` or `compare_encoders`, a table, or a dict of figures
 )->str:
     "Results in Markdown, with their intervals if they have some"
-    if isinstance(results, dict): return markdown_table(['','result'], results.items())
+    if isinstance(results, dict):
+        return markdown_table(['','result'], results.items())
     table = getattr(results, 'table', results)
     return markdown_table(['',*table.columns], [[name,*row] for name,row in zip(table.index, table.to_numpy())])
 
@@ -107,12 +110,13 @@ def model_card(self:AudioEncoder,
     clips_seen:int=None,   # in training, all epochs together
     results=None,          # of `benchmark` or `compare_encoders`; a table; or a dict of figures
     limits:str=None,       # what it is not good for, beyond what its settings imply
-    license:str=None,      # a name that the hub knows: apache-2.0, mit, cc-by-4.0, cc-by-nc-4.0, other …; the choice is yours
+    license:str=None,  # a name that the hub knows: apache-2.0, mit, cc-by-4.0, cc-by-nc-4.0, other …; the choice is yours
 ): # a `ModelCard` of huggingface_hub
     "What the encoder is, how it was made, how good it is, and its limits"
     from huggingface_hub import ModelCard, ModelCardData
     front,rows = self.front,recipe_rows(recipe)
-    if clips_seen is not None: rows = {**rows, 'clips seen':f'{clips_seen:,}'}
+    if clips_seen is not None:
+        rows = {**rows, 'clips seen':f'{clips_seen:,}'}
     own_limits = f'The encoder looks at windows of {front.duration:g} s and combines them by {self.pool}: '\
         f'what unfolds over a longer time counts only as an average. It uses nothing above {front.mel.f_max:g} Hz.'
     sections = {'Recipe':markdown_table(['',''], rows.items()) if rows else not_stated,

@@ -19,7 +19,8 @@ class PlainLogMel(nn.Module):
     def __init__(self, mel):
         super().__init__()
         self.mel = mel.cfg
-        for name in ('window','filters'): self.register_buffer(name, getattr(mel, name).clone())
+        for name in ('window','filters'):
+            self.register_buffer(name, getattr(mel, name).clone())
 
     def forward(self, x):
         c = self.mel
@@ -54,7 +55,8 @@ class PlainFront(nn.Module):
 
     def leveled(self, x): # as `NormalizeLevel`
         if not self.level: return x
-        if self.level=='peak': level = x.abs().amax(-1, keepdim=True)
+        if self.level=='peak':
+            level = x.abs().amax(-1, keepdim=True)
         else:
             n_sounding = (x!=0).sum(-1, keepdim=True).clamp(min=1)
             level = (x.square().sum(-1, keepdim=True)/n_sounding).sqrt()
@@ -87,7 +89,8 @@ def write_onnx(
 )->Path:
     "Export, check and write a network; ImportError without onnx and onnxscript"
     try: import onnx, onnxscript
-    except ImportError as e: raise ImportError('export needs onnx and onnxscript: pip install "slicer_fastai[onnx]"') from e
+    except ImportError as e:
+        raise ImportError('export needs onnx and onnxscript: pip install "slicer_fastai[onnx]"') from e
     with redirect_stdout(io.StringIO()), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter('ignore')
         program = torch.onnx.export(net, (example,), dynamo=True, input_names=[names[0]], output_names=[names[1]],
@@ -106,7 +109,8 @@ def export_onnx(self:AudioEncoder,
     input:str='wave',    # 'wave': (batch, samples) at the encoder's rate, any length; 'logmel': (batch, 1, n_mels, frames)
 )->Path:
     "Write the encoder as ONNX: from waves to what `embed` gives, or from log-mels to what the encoder gives; ValueError for another front end"
-    if input not in ('wave','logmel'): raise ValueError(f"input={input!r}: use 'wave' or 'logmel'")
+    if input not in ('wave','logmel'):
+        raise ValueError(f"input={input!r}: use 'wave' or 'logmel'")
     encoder,front,Dim = deepcopy(self).cpu().eval(),self.front,torch.export.Dim
     shapes = {0:Dim('batch', min=1)}
     if input=='wave':
@@ -114,7 +118,8 @@ def export_onnx(self:AudioEncoder,
         shapes[1] = Dim('samples', min=2)
     else:
         net,example = encoder,torch.randn(2, self.in_chans, front.n_mels, self.n_frames)
-        if self.any_length: shapes[3] = Dim('frames', min=getattr(self.body, 'min_frames', 2))
+        if self.any_length:
+            shapes[3] = Dim('frames', min=getattr(self.body, 'min_frames', 2))
     metadata = {'sr':str(front.sr), 'front':json.dumps(front.cfg), 'layers':' '.join(self.layers), 'pool':self.pool,
                 'changes':json.dumps(self.changes),
                 'num_features':str(self.num_features)}

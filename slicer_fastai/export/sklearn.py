@@ -28,7 +28,8 @@ class SoundEmbedder(TransformerMixin, BaseEstimator):
         "Read the encoder, if it is given by name"
         if hasattr(X, 'toarray'): raise TypeError('X is sparse, sounds are not: give X.toarray()')
         encoder = self.encoder
-        if isinstance(encoder, (str,Path)): encoder = AudioEncoder.from_pretrained(encoder).to(default_device())
+        if isinstance(encoder, (str,Path)):
+            encoder = AudioEncoder.from_pretrained(encoder).to(default_device())
         if not hasattr(encoder, 'num_features'):
             raise TypeError(f'encoder: {type(encoder).__name__} is neither an AudioEncoder nor the name of one')
         self.encoder_ = encoder
@@ -39,9 +40,11 @@ class SoundEmbedder(TransformerMixin, BaseEstimator):
         X,  # sounds, as in `fit`
     )->np.ndarray: # (n, num_features) float32
         "One vector a sound"
-        if not hasattr(self, 'encoder_'): self.fit(X)
+        if not hasattr(self, 'encoder_'):
+            self.fit(X)
         if isinstance(X, np.ndarray) and X.ndim==2 and X.dtype.kind not in 'OUS':
-            if X.dtype==np.int64: X = X.astype(np.float32)    # scikit-learn's checks ask for int64
+            if X.dtype==np.int64:
+                X = X.astype(np.float32)    # scikit-learn's checks ask for int64
             X = list(X)                                       # rows are sounds, not channels of one
         return embed(self.encoder_, X, sr=self.sr, max_s=self.max_s, bs=self.bs, progress=False)
 

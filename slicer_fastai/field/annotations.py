@@ -24,7 +24,8 @@ class Events(pd.DataFrame):
     def shown(self)->pd.DataFrame:
         "The table as it is displayed: names of files without folders, times as h:mm:ss.s"
         table = pd.DataFrame(self)
-        if 'file' in table: table = table.assign(file=[Path(str(o)).name for o in table.file])
+        if 'file' in table:
+            table = table.assign(file=[Path(str(o)).name for o in table.file])
         times = [o for o in ('start','end') if o in table]
         return table.assign(**{o:table[o].map(clock) for o in times}).astype(object).where(table.notna(), '')
 
@@ -44,7 +45,8 @@ def recording_of(
                          'recordings=folder, or columns=dict(file=…)')
     longest = max(len(o.stem) for o in fits)
     best = [o for o in fits if len(o.stem)==longest]
-    if len(best)>1: raise ValueError(f'{fn}: belongs to {best[0].name} or to {best[1].name}? Add a column of files')
+    if len(best)>1:
+        raise ValueError(f'{fn}: belongs to {best[0].name} or to {best[1].name}? Add a column of files')
     return best[0]
 
 # %% ../../nbs/field/annotations.ipynb #227eb7c4
@@ -64,7 +66,8 @@ def read_audacity(
     for i,line in enumerate(text.splitlines(), 1):
         if not line.strip(): continue
         cells = line.split('\t')
-        if cells[0]=='\\' and rows: rows[-1].update(low=float(cells[1]), high=float(cells[2])); continue
+        if cells[0]=='\\' and rows:
+            rows[-1].update(low=float(cells[1]), high=float(cells[2])); continue
         if len(cells)<2 or not all(math.isfinite(parse_seconds(o)) for o in cells[:2]):
             raise ValueError(f'{fn}, line {i}: {line[:40]!r} is no label of Audacity (start, end, label, with tabs between)')
         rows.append(dict(start=parse_seconds(cells[0]), end=parse_seconds(cells[1]), label='\t'.join(cells[2:])))
@@ -76,7 +79,8 @@ def read_crowsetta(
 )->pd.DataFrame: # start, end, label
     "A file that crowsetta reads"
     try: import crowsetta
-    except ImportError as e: raise ImportError(f"{fn}: needs crowsetta: pip install 'slicer_fastai[field]'") from e
+    except ImportError as e:
+        raise ImportError(f"{fn}: needs crowsetta: pip install 'slicer_fastai[field]'") from e
     annotation = crowsetta.Transcriber(format).from_file(fn).to_annot()
     boxes = getattr(annotation, 'bboxes', None)
     if boxes:
@@ -84,7 +88,7 @@ def read_crowsetta(
         return pd.DataFrame(rows)
     sequences = annotation.seq if isinstance(annotation.seq, list) else [annotation.seq]
     segments = [o for s in sequences for o in s.segments]
-    unescape = '""' if format=='textgrid' else '"'                  # Praat doubles quotes, and crowsetta leaves them doubled
+    unescape = '""' if format=='textgrid' else '"'  # Praat doubles quotes, and crowsetta leaves them doubled
     rows = [dict(start=o.onset_s, end=o.offset_s, label=o.label.replace(unescape, '"')) for o in segments if o.label]
     return pd.DataFrame(rows, columns=['start','end','label'])
 
@@ -92,7 +96,8 @@ def keep_one_view(
     table, # of Raven
 )->pd.DataFrame:
     "Raven's selections once each: of those that stand in several views the first"
-    if not {'Selection','View'}<=set(table.columns): return table
+    if not {'Selection','View'}<=set(table.columns):
+        return table
     return table.drop_duplicates([o for o in ('Selection','Begin File','Begin Path') if o in table], ignore_index=True)
 
 # %% ../../nbs/field/annotations.ipynb #1fd2ef62
@@ -111,15 +116,17 @@ def events_of_table(
                          'columns=dict(end=…) or dict(seconds=…)')
     start = time_column(table, found['start'], fn)
     end = time_column(table, found['end'], fn) if 'end' in found else start+time_column(table, found['seconds'], fn)
-    if 'File Offset (s)' in table:                                # Raven, several recordings: times since the first of them
+    if 'File Offset (s)' in table:  # Raven, several recordings: times since the first of them
         offset = time_column(table, 'File Offset (s)', fn)
         start,end = offset,offset+(end-start)
         found['start'] = 'File Offset (s)'
     res = dict(start=start, end=end, label=table[found['label']].map(unguarded) if 'label' in found else '')
     for role in ('file','group'):
-        if role in found: res[role] = table[found[role]].map(unguarded).to_numpy()
+        if role in found:
+            res[role] = table[found[role]].map(unguarded).to_numpy()
     for role in ('score','low','high'):
-        if role in found: res[role] = pd.to_numeric(table[found[role]], errors='coerce').to_numpy()
+        if role in found:
+            res[role] = pd.to_numeric(table[found[role]], errors='coerce').to_numpy()
     taken = {found[o] for o in found}
     others = {o:table[o].to_numpy() for o in table.columns if o not in taken and o not in res}
     return pd.DataFrame({**res, **others}),found
@@ -135,11 +142,15 @@ def read_one(
     "The events in one file of annotations"
     fn = Path(fn)
     ending = fn.suffix.lower()
-    if format is None and ending=='.textgrid': format = 'textgrid'
-    if format not in (None,'audacity','table'): return read_crowsetta(fn, format),{}
-    if ending=='.parquet': return events_of_table(read_cells(fn), fn, columns)
+    if format is None and ending=='.textgrid':
+        format = 'textgrid'
+    if format not in (None,'audacity','table'):
+        return read_crowsetta(fn, format),{}
+    if ending=='.parquet':
+        return events_of_table(read_cells(fn), fn, columns)
     text = decode_text(fn.read_bytes(), encoding)
-    if format=='audacity' or format is None and ending=='.txt' and is_audacity(text): return read_audacity(text, fn),{}
+    if format=='audacity' or format is None and ending=='.txt' and is_audacity(text):
+        return read_audacity(text, fn),{}
     return events_of_table(read_cells(fn, sep, encoding), fn, columns)
 
 annotation_endings = '.csv .tsv .txt .parquet .textgrid'.split()
@@ -173,8 +184,10 @@ def read_annotations(
     for fn in fns:
         events,found = read_one(fn, columns, format, sep, encoding)
         check_times(events, fn)
-        if 'file' in events: events['file'] = [known.find(o) for o in events.file]
-        else: events.insert(0, 'file', str(recording_of(fn, known.files)))
+        if 'file' in events:
+            events['file'] = [known.find(o) for o in events.file]
+        else:
+            events.insert(0, 'file', str(recording_of(fn, known.files)))
         parts.append(events)
         if found and verbose and (key := str(found)) not in said:
             said.add(key)
@@ -206,7 +219,8 @@ def raven_table(
     if several:
         res.update({'Begin Path':events.file.to_numpy(), 'Begin File':[Path(o).name for o in events.file], 'File Offset (s)':events.start.map(exact)})
     res['Annotation'] = events.label.to_numpy()
-    if 'score' in events: res['Score'] = events.score.to_numpy()
+    if 'score' in events:
+        res['Score'] = events.score.to_numpy()
     return pd.DataFrame(res)
 
 def write_table(
@@ -256,8 +270,10 @@ def to_raven(self:Events,
 )->Path:
     "Write selection tables of Raven"
     path = Path(path)
-    if path.suffix: return write_table(path, raven_table(self, True), '\t')
-    for fn,part in each_recording(self, path, '{}.Table.1.selections.txt'): write_table(fn, raven_table(part, False), '\t')
+    if path.suffix:
+        return write_table(path, raven_table(self, True), '\t')
+    for fn,part in each_recording(self, path, '{}.Table.1.selections.txt'):
+        write_table(fn, raven_table(part, False), '\t')
     return path
 
 @patch
@@ -280,7 +296,8 @@ def tiers(
         layers = []
         for a,b in zip(part.start, part.end):
             layer = first(o for o in layers if o[-1][1]<=a)
-            if layer is None: layers.append(layer := [])
+            if layer is None:
+                layers.append(layer := [])
             layer.append((a,b))
         res += [(str(label), o) for o in layers]
     return res
@@ -294,10 +311,12 @@ def tier_text(
     "A tier of a TextGrid: its events and the gaps between them"
     intervals,at = [],0.
     for a,b in times:
-        if a>at: intervals.append((at,a,''))
+        if a>at:
+            intervals.append((at,a,''))
         intervals.append((a,b,label))
         at = b
-    if at<length: intervals.append((at,length,''))
+    if at<length:
+        intervals.append((at,length,''))
     def quoted(text): return text.replace('"', '""')
     lines = [f'    item [{number}]:', '        class = "IntervalTier"', f'        name = "{quoted(label)}"', '        xmin = 0',
              f'        xmax = {exact(length)}', f'        intervals: size = {len(intervals)}']
@@ -312,7 +331,8 @@ def to_textgrid(self:Events,
 )->Path:
     "Write TextGrids of Praat, a tier for each label; events without length have no place there and are left out with a warning"
     points = int((self.end<=self.start).sum())
-    if points: warnings.warn(f'{points} events without length are left out: intervals of Praat have one')
+    if points:
+        warnings.warn(f'{points} events without length are left out: intervals of Praat have one')
     for fn,part in each_recording(self[self.end>self.start], path, '{}.TextGrid'):
         length = max(known_seconds(part.file.iloc[0]), part.end.max())
         parts = tiers(part)

@@ -34,7 +34,8 @@ def windows_of(
 )->np.ndarray: # starts of windows, seconds
     "Where the windows of an event begin"
     last = max(length-window, 0.)
-    if end-start>window: starts = np.append(np.arange(start, end-window, window/2), end-window)
+    if end-start>window:
+        starts = np.append(np.arange(start, end-window, window/2), end-window)
     else:
         middle = (start+end-window)/2
         starts = middle+np.array([0, -window/4, window/4])
@@ -126,8 +127,10 @@ def fit_logistic(
     c:float,      # inverse of the regularisation, of scikit-learn
 )->tuple: # weights (d,), bias
     "A logistic regression in which both answers weigh the same"
-    if not y.any(): return np.zeros(x.shape[1]),-20.
-    if y.all(): return np.zeros(x.shape[1]),20.
+    if not y.any():
+        return np.zeros(x.shape[1]),-20.
+    if y.all():
+        return np.zeros(x.shape[1]),20.
     m = LogisticRegression(C=c, class_weight='balanced', max_iter=1000).fit(x, y)
     return m.coef_[0],float(m.intercept_[0])
 
@@ -169,7 +172,7 @@ class Detector:
         bias:np.ndarray,       # (classes,)
         thresholds:dict=None,  # class → score from which on it is an event; default: 0.5
         how:dict=None,         # how it was made, plain values
-        usual:tuple=None,      # mean and spread (d,) of the training recordings: windows are compared with their stretch; None: as they are
+        usual:tuple=None,  # mean and spread (d,) of the training recordings: windows are compared with their stretch; None: as they are
     ):
         store_attr('encoder,labels,weights,bias,usual')
         self.thresholds = {o:.5 for o in labels} | (thresholds or {})
@@ -188,7 +191,8 @@ class Detector:
             mean,spread = reference(vectors, starts, self.encoder.front.duration, self.usual)
             vectors = (vectors-mean)/spread
         res = sigmoid(vectors@self.weights+self.bias)
-        if not np.isfinite(res).all(): raise ValueError('a window has a score that is not finite: are the weights of the encoder damaged?')
+        if not np.isfinite(res).all():
+            raise ValueError('a window has a score that is not finite: are the weights of the encoder damaged?')
         return res
 
 # %% ../../nbs/field/detect.ipynb #422da8ea
@@ -208,7 +212,8 @@ def components(
 )->tuple: # scale (d,), rotation (d, ≤ most)
     "Principal components of vectors that are divided by their spread"
     scale = np.maximum(z.std(0), floor)                         # a feature that is constant here may not be elsewhere
-    if min(z.shape)<=most: return scale,np.linalg.svd(z/scale, full_matrices=False)[2].T
+    if min(z.shape)<=most:
+        return scale,np.linalg.svd(z/scale, full_matrices=False)[2].T
     return scale,randomized_svd(z/scale, most, random_state=0)[2].T
 
 def fit_windows(
@@ -223,7 +228,8 @@ def fit_windows(
     middle = z.mean(0)
     scale,rotation = components(z-middle, floor=.1 if usual else 1e-3*z.std())
     x = (z-middle)/scale@rotation
-    if len(set(groups))>1: c,left_out = choose_c(x, y, groups)
+    if len(set(groups))>1:
+        c,left_out = choose_c(x, y, groups)
     else:
         warnings.warn('one annotated recording only: the regularisation cannot be chosen on another, C=0.001')
         c,left_out = .001,np.full(y.shape, math.nan)
@@ -242,7 +248,8 @@ def detector(self:AudioEncoder,
     background:int=200,  # windows that are spread evenly over each stretch of five minutes, at most
 )->Detector:
     "A detector of the annotated kinds of event, trained in seconds; ValueError where nothing is annotated"
-    if not (annotated.label!='').any(): raise ValueError('no event is annotated: give a table with the label of at least one')
+    if not (annotated.label!='').any():
+        raise ValueError('no event is annotated: give a table with the label of at least one')
     table = labelled_windows(annotated, self.front.duration, background)
     vectors = embed_windows(self, table)
     even,keep = table.even.to_numpy(),~table.partly.to_numpy()
@@ -258,11 +265,13 @@ def learn_from(self:Detector,
     if not hasattr(self, 'training'):
         raise ValueError('this detector was loaded from a file, without its training windows: make it with encoder.detector(annotated)')
     places = corrected[corrected.checked] if 'checked' in corrected else corrected
-    if not len(places): raise ValueError('no place was checked: mark places in the page of review and save it')
+    if not len(places):
+        raise ValueError('no place was checked: mark places in the page of review and save it')
     window = self.encoder.front.duration
     new = labelled_windows(places, window, background=60)
     z = embed_windows(self.encoder, new)
-    if self.usual is not None: z = compare(z, new, window, self.usual)
+    if self.usual is not None:
+        z = compare(z, new, window, self.usual)
     keep = ~(new.even | new.partly).to_numpy()               # what was not checked teaches nothing
     given = [o for o in new if o in ('file','start') or o not in window_columns]
     table = pd.concat([self.training[['file','start',*self.labels]], new.loc[keep,given]], ignore_index=True)
@@ -331,16 +340,19 @@ def scores_of_index(self:Detector,
     index:SoundIndex, # of windows, by the same encoder
 )->pd.DataFrame: # file, start, seconds, a column for each class; the rows of the index
     "Scores of all windows of an index; ValueError for an index of clips, or of another encoder"
-    if index.level!='window': raise ValueError("this index holds a vector a clip: make one with encoder.index(files, level='window', hop=…)")
+    if index.level!='window':
+        raise ValueError("this index holds a vector a clip: make one with encoder.index(files, level='window', hop=…)")
     ours,theirs = (fingerprint(*o.state_dict().values()) for o in (self.encoder, index.encoder))
-    if ours!=theirs: raise ValueError('this index was made by another encoder than the detector: make it with detector.encoder.index(files)')
+    if ours!=theirs:
+        raise ValueError('this index was made by another encoder than the detector: make it with detector.encoder.index(files)')
     answers = np.zeros((len(index), len(self.labels)))
     for number in np.unique(index.file_of):
         rows = np.flatnonzero(index.file_of==number)
         rows = rows[np.argsort(index.starts[rows], kind='stable')]
         starts = np.asarray(index.starts[rows], float)
         parts = in_stretches(rows, starts[-1]+self.encoder.front.duration)
-        for part in parts: answers[part] = self.answer(index.vectors_at(part), np.asarray(index.starts[part], float))
+        for part in parts:
+            answers[part] = self.answer(index.vectors_at(part), np.asarray(index.starts[part], float))
     table = index.rows(np.arange(len(index)))
     place = {o:table[o].to_numpy() for o in place_columns}
     return pd.DataFrame({**place, **dict(zip(self.labels, answers.T))})
@@ -355,12 +367,15 @@ def scores(self:Detector,
     progress:bool=None,  # a bar; default: for more than one recording
 )->pd.DataFrame: # file, start, seconds, a column for each class
     "A score for each window and class; `AudioReadError` where no recording can be read"
-    if isinstance(recordings, SoundIndex): return self.scores_of_index(recordings)
+    if isinstance(recordings, SoundIndex):
+        return self.scores_of_index(recordings)
     files = recordings_in(recordings)[part[0]::part[1]]
     hop,rows,unreadable = ifnone(hop, self.encoder.front.duration/2),[],None
-    if folder: Path(folder).mkdir(parents=True, exist_ok=True)
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
     for file in progress_bar(files, leave=False) if ifnone(progress, len(files)>1) else files:
-        try: starts,answers = self.scores_of(file, hop, folder)
+        try:
+            starts,answers = self.scores_of(file, hop, folder)
         except AudioReadError as e:
             if errors=='raise': raise
             warnings.warn(f'skipped: {e}')
@@ -421,7 +436,8 @@ def load(cls:Detector,
 )->Detector:
     "Read a detector; ValueError names what is wrong with it"
     fn = Path(path)/'detector.json'
-    if not fn.exists(): raise FileNotFoundError(f'{path} holds no detector.json: give a folder written by Detector.save')
+    if not fn.exists():
+        raise FileNotFoundError(f'{path} holds no detector.json: give a folder written by Detector.save')
     encoder = AudioEncoder.from_pretrained(path)
     try:
         own = read_json(fn, 'labels thresholds weights bias usual'.split())
@@ -446,7 +462,8 @@ def apart(
     "The first places that keep a distance from each other"
     taken,res = defaultdict(list),[]
     for i,(file,start) in enumerate(zip(table.file, table.start)):
-        if any(abs(start-o)<seconds for o in taken[file]): continue
+        if any(abs(start-o)<seconds for o in taken[file]):
+            continue
         taken[file].append(start)
         res.append(i)
         if len(res)==k: break
@@ -477,12 +494,14 @@ def propose(self:Detector,
     seed:int=0,          # of random places
 )->Events: # file, start, end, label (the likeliest), score; the most wanted first
     "Places to label next, at least two windows apart; ValueError for another `how`"
-    if how not in proposals: raise ValueError(f'how={how!r}: use one of {", ".join(proposals)}')
+    if how not in proposals:
+        raise ValueError(f'how={how!r}: use one of {", ".join(proposals)}')
     scores = recordings if isinstance(recordings, pd.DataFrame) else self.scores(recordings)
     values = scores[self.labels].to_numpy(float)
     best = values.max(1)
     if how=='top': wish = -best
-    elif how=='random': wish = np.random.default_rng(seed).random(len(best))
+    elif how=='random':
+        wish = np.random.default_rng(seed).random(len(best))
     else: wish = abs(best-.5)
     order = np.argsort(wish, kind='stable')
     rows = order[apart(scores.iloc[order], 2*self.encoder.front.duration, 5*k if how=='diverse' else k)]

@@ -34,8 +34,10 @@ def peaks(
     for i in sorted(np.flatnonzero(top), key=lambda i: -values[i]):
         if taken[i]: continue
         a = b = i
-        while a>0 and values[a-1]>=share*values[i] and not taken[a-1]: a -= 1
-        while b+1<len(values) and values[b+1]>=share*values[i] and not taken[b+1]: b += 1
+        while a>0 and values[a-1]>=share*values[i] and not taken[a-1]:
+            a -= 1
+        while b+1<len(values) and values[b+1]>=share*values[i] and not taken[b+1]:
+            b += 1
         taken[a:b+1] = True
         res.append((a,b+1))
     return sorted(res)
@@ -47,8 +49,10 @@ def join_close(
     "Join neighbours that are at most `max_gap` apart; the higher score counts"
     res = []
     for start,end,score in times:
-        if res and start-res[-1][1]<=max_gap+1e-9: res[-1] = [res[-1][0], max(end, res[-1][1]), max(score, res[-1][2])]
-        else: res.append([start, end, score])
+        if res and start-res[-1][1]<=max_gap+1e-9:
+            res[-1] = [res[-1][0], max(end, res[-1][1]), max(score, res[-1][2])]
+        else:
+            res.append([start, end, score])
     return res
 
 def stretch_of(
@@ -56,7 +60,8 @@ def stretch_of(
     seconds:np.ndarray, # of windows
 )->tuple: # (starts, ends) of the stretches that windows stand for
     "Each window's middle, as long as the step from window to window; the first and the last reach to their edges"
-    if len(start)<2: return start,start+seconds
+    if len(start)<2:
+        return start,start+seconds
     step = min(float(np.median(np.diff(start))), float(seconds[0]))
     middle = start+seconds/2
     first,last = middle-step/2,middle+step/2
@@ -86,7 +91,8 @@ def find_events(
         for label in labels:
             values,high = part[label].to_numpy(float),per_class(threshold, label, .5)
             times = [[first[a], last[b-1], values[a:b].max()] for a,b in peaks(values, high, share)]
-            if max_gap is not None: times = join_close(times, max_gap)
+            if max_gap is not None:
+                times = join_close(times, max_gap)
             rows += [(file,a,b,label,s) for a,b,s in times if b-a>=min_seconds-1e-9]
     res = pd.DataFrame(rows, columns='file start end label score'.split())
     order = {o:i for i,o in enumerate(scores.file.unique())}

@@ -24,13 +24,17 @@ def rows_of_places(
     "The vectors of labelled places; a warning counts places that the index does not hold"
     rows,lost = defaultdict(set),[]
     for clip in clips_of_table(places):
-        if not isinstance(clip, Clip): raise ValueError('these are files, not places: give columns start and end')
+        if not isinstance(clip, Clip):
+            raise ValueError('these are files, not places: give columns start and end')
         own = index.rows_within(clip.name, clip.start, end_of(clip))
-        if not len(own): lost.append(clip)
+        if not len(own):
+            lost.append(clip)
         rows[str(ifnone(clip.label, ''))] |= set(own.tolist())
-    if lost: warnings.warn(f'{len(lost)} of {len(places)} places are not in the index, e.g. {lost[0]}: index.add(places) embeds them')
+    if lost:
+        warnings.warn(f'{len(lost)} of {len(places)} places are not in the index, e.g. {lost[0]}: index.add(places) embeds them')
     rows = {label:own for label,own in rows.items() if own}
-    if not set(rows)-{''}: raise ValueError('no labelled place is in the index: give a table with columns file, start, end, label')
+    if not set(rows)-{''}:
+        raise ValueError('no labelled place is in the index: give a table with columns file, start, end, label')
     return rows
 
 def free_rows(
@@ -53,7 +57,8 @@ def classifier(self:SoundIndex,
     seed:int=0,          # of their choice
 )->Detector: # its thresholds are 0.5: `calibrate` chooses others
     "A detector learned from vectors that are in the index, in a second; ValueError if it holds none of the places"
-    if self.level!='window': raise ValueError("an index of whole clips has no windows to learn from: make one with level='window'")
+    if self.level!='window':
+        raise ValueError("an index of whole clips has no windows to learn from: make one with level='window'")
     rows = rows_of_places(self, places)
     known = np.array(sorted(set().union(*rows.values())))
     free = free_rows(self, places)

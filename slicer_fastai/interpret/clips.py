@@ -22,7 +22,8 @@ no_files = ('this learner has no audio files (load_learner restores none): pass 
 def dataset_files(ds)->list:
     "The audio files of a data set; [] if its items are no files"
     items = getattr(ds, 'items', None)
-    if not isinstance(items, (list,L,np.ndarray)): return []
+    if not isinstance(items, (list,L,np.ndarray)):
+        return []
     files = [item[0] if isinstance(item, tuple) else item for item in items]
     are_files = all(isinstance(f, (str,os.PathLike)) for f in files)
     return files if are_files else []
@@ -61,8 +62,10 @@ def labels_of(
     files,  # audio files
 )->np.ndarray: # (n,) of str
     "A label for each file; ValueError if their numbers differ"
-    if labels is None: labels = [Path(f).parent.name for f in files]
-    elif callable(labels): labels = [labels(f) for f in files]
+    if labels is None:
+        labels = [Path(f).parent.name for f in files]
+    elif callable(labels):
+        labels = [labels(f) for f in files]
     if len(labels)!=len(files):
         raise ValueError(f'{len(files)} files but {len(labels)} labels: give one label each')
     return np.array([str(label) for label in labels])
@@ -95,7 +98,8 @@ def show_files(
     specs = front.specs(files)
     for i,title in enumerate(titles):
         show_spec(specs[i], axs[i], title, **kwargs)
-    for ax in axs[len(files):]: ax.axis('off')
+    for ax in axs[len(files):]:
+        ax.axis('off')
 
 def play_below(
     hear,   # show players? None: in a notebook
@@ -118,7 +122,8 @@ def batch_files(
     "The files of a batch, by the loader's order in this epoch"
     order = getattr(dl, '_DataLoader__idxs', None)
     reader = getattr(dl.dataset, 'reader', None)
-    if not files or order is None or reader is None or len(reader.bad): return []
+    if not files or order is None or reader is None or len(reader.bad):
+        return []
     start = i*dl.bs
     idxs = order[start:start+dl.bs]
     return [files[j] for j in idxs] if len(idxs)==n else []
@@ -140,16 +145,19 @@ class RememberFiles(Callback):
         self.files = dataset_files(self.ds)
 
     def before_train(self):
-        if self.bank is not None: self.count = int(self.bank.count)
+        if self.bank is not None:
+            self.count = int(self.bank.count)
 
     def after_batch(self):
         bank = self.bank
-        if not self.training or bank is None or self.dl.dataset is not self.ds: return
+        if not self.training or bank is None or self.dl.dataset is not self.ds:
+            return
         pushed = range(self.count, int(bank.count))
         self.count = pushed.stop
         files = batch_files(self.dl, self.files, self.iter, len(self.xb[0]))
         files = files[-bank.size:]
-        if len(files)!=len(pushed): return                 # unknown, or an earlier callback cancelled the batch
+        if len(files)!=len(pushed):
+            return                 # unknown, or an earlier callback cancelled the batch
         places = [i%bank.size for i in pushed]
         feats = bank.feats[places].clone()
         self.known.update(zip(places, zip(files, feats)))

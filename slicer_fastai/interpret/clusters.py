@@ -61,7 +61,7 @@ def plot_clusters(self:SlicerLearner,
     n:int=4,         # clusters shown, the most used first
     k:int=4,         # clips of each
     max_clips:int=1000, # clips looked at
-    labels=None,     # one for each of `files`, or a function from file to label, e.g. `parent_label`: adds label and purity
+    labels=None,  # one for each of `files`, or a function from file to label, e.g. `parent_label`: adds label and purity
     hear:bool=None,  # players below; default: in a notebook
     files=None,      # audio files; default: up to `max_clips` of all clips
     axs=None,        # axes (n, k); default: new ones
@@ -71,7 +71,8 @@ def plot_clusters(self:SlicerLearner,
     "Draw the most used clusters by the clips that belong to them most clearly"
     files = sample_files(self.dls, max_clips) if files is None else L(files)
     clusters = largest_clusters(self.assign(files), n, k)
-    if labels is not None: labels = labels_of(labels, files)
+    if labels is not None:
+        labels = labels_of(labels, files)
     axs = picture_grid(len(clusters), k, figsize, axs)
     rows,shown,titles = [],[],[]
     for (cluster,members,clearest),row_axs in zip(clusters, axs):
@@ -126,7 +127,8 @@ def neighbours(self:SlicerLearner,
 )->pd.DataFrame: # file and cosine similarity, the file itself first
     "Draw the clips nearest to a file, with players"
     files = sample_files(self.dls, max_clips) if files is None else L(files)
-    if emb is None: emb = self.embed(files)
+    if emb is None:
+        emb = self.embed(files)
     sim = similarity(self.embed([file]), emb)[0]
     order = (-sim).argsort(kind='stable').tolist()
     nearest = [i for i in order if Path(files[i])!=Path(file)][:k]

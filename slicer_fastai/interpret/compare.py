@@ -25,7 +25,8 @@ def read_run(
     fn = Path(run)/'report.html' if Path(run).is_dir() else Path(run)
     page = fn.read_text('utf-8', errors='replace')
     found = re.search(r'<script type="application/json" id="run">(.*?)</script>', page, re.S)
-    if not found: raise ValueError(f'{fn} has no figures of a run: write it again with learn.report()')
+    if not found:
+        raise ValueError(f'{fn} has no figures of a run: write it again with learn.report()')
     return json.loads(found[1])
 
 def probe_differences(names, runs)->list: # of sentences
@@ -33,7 +34,8 @@ def probe_differences(names, runs)->list: # of sentences
     sentences = []
     for name,run in zip(names[1:], runs[1:]):
         for first,other in itertools.product(runs[0]['gains'], run['gains']):
-            if first['probe']==other['probe']: sentences.append(difference_sentence(names[0], name, first, other))
+            if first['probe']==other['probe']:
+                sentences.append(difference_sentence(names[0], name, first, other))
     return sentences
 
 def difference_sentence(first_name, other_name, first, other)->str:
@@ -44,7 +46,8 @@ def difference_sentence(first_name, other_name, first, other)->str:
     verdict = f'{better} is better' if abs(diff)>2*se else 'cannot be told apart'
     points = f'{100*diff:+.1f} ± {100*se:.1f} points'
     sentence = f'{first["probe"]}: {other_name} {points} against {first_name}: {verdict}'
-    if first['n']!=other['n']: sentence += f' (measured on different clips: {first["n"]} and {other["n"]})'
+    if first['n']!=other['n']:
+        sentence += f' (measured on different clips: {first["n"]} and {other["n"]})'
     return sentence
 
 # %% ../../nbs/interpret/compare.ipynb #0ab9cf34
@@ -70,8 +73,10 @@ def side_by_side(dicts)->tuple: # rows of several values, rows of one
     differing,same = [],[]
     for key in keys:
         values = [str(d.get(key, '–')) for d in dicts]
-        if len(set(values))>1: differing.append([key, *values])
-        else: same.append([key, values[0]])
+        if len(set(values))>1:
+            differing.append([key, *values])
+        else:
+            same.append([key, values[0]])
     return differing,same
 
 def all_gains(names, runs)->pd.DataFrame:
@@ -85,10 +90,13 @@ def all_gains(names, runs)->pd.DataFrame:
 
 def run_names(names, runs)->list:
     "A name for each run, numbered where two are alike; ValueError if their numbers differ"
-    if names is None: names = [run['title'] for run in runs]
-    if len(names)!=len(runs): raise ValueError(f'compare: {len(names)} names for {len(runs)} runs')
+    if names is None:
+        names = [run['title'] for run in runs]
+    if len(names)!=len(runs):
+        raise ValueError(f'compare: {len(names)} names for {len(runs)} runs')
     names = [str(name) for name in names]
-    if len(set(names))==len(names): return names
+    if len(set(names))==len(names):
+        return names
     return [f'{i}. {name}' for i,name in enumerate(names, 1)]
 
 # %% ../../nbs/interpret/compare.ipynb #6d0f1a06
@@ -98,7 +106,8 @@ def compare(
     names=None,       # one for each run; default: the titles, numbered where they are alike
 )->Path: # the page
     "Write runs side by side as one self-contained page: what differs, curves, probes with intervals; ValueError for fewer than two"
-    if len(runs)<2: raise ValueError(f'compare: {len(runs)} run, but two are needed')
+    if len(runs)<2:
+        raise ValueError(f'compare: {len(runs)} run, but two are needed')
     records = [read_run(run) for run in runs]
     names = run_names(names, records)
     legend = [f'{i}. {short_name(name, 30)}' if len(name)>30 else name for i,name in enumerate(names, 1)]

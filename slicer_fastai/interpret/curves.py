@@ -21,7 +21,7 @@ def epoch_table(
     recorder = getattr(learn, 'recorder', None)
     names = [name for name in getattr(recorder, 'metric_names', [])[1:] if name!='time']
     values = enumerate(getattr(recorder, 'values', []), 1)
-    rows = {epoch:list(row) for epoch,row in values if len(row)==len(names)}            # those of skipped epochs are shorter
+    rows = {epoch:list(row) for epoch,row in values if len(row)==len(names)}  # those of skipped epochs are shorter
     if rows:
         df = pd.DataFrame.from_dict(rows, orient='index', columns=names)
         return df.astype(float).rename_axis('epoch')
@@ -41,9 +41,11 @@ def plot_losses(self:SlicerLearner,
 )->np.ndarray: # the axes
     "Plot instance loss with its chance line, and cluster loss, per epoch; ValueError if no epoch is on record"
     df = epoch_table(self).rename(columns=lambda name: str(name).removeprefix('valid_'))
-    if df.empty: raise ValueError('no epoch of training is on record (load_learner has only what Health logged): fit first')
+    if df.empty:
+        raise ValueError('no epoch of training is on record (load_learner has only what Health logged): fit first')
     for column in ('instance_loss','cluster_loss','chance'):
-        if column not in df: raise ValueError(f'no column {column!r} was recorded: leave SlicerLearner its own metrics')
+        if column not in df:
+            raise ValueError(f'no column {column!r} was recorded: leave SlicerLearner its own metrics')
     axs = np.ravel(picture_grid(1, 2, figsize, axs))
     axs[0].plot(df.index, df.chance, '--', c='.5', label='chance')
     for ax,name in zip(axs, ('instance','cluster')):
@@ -68,9 +70,11 @@ def probe_gains(
 )->L: # of namespaces: probe, untrained, start, who (what the start is), trained, n clips, se, gain, lift (1, 0, -1)
     "What each probe of a log gained, and whether it counts"
     gains = L()
-    if not log or len(log)<2: return gains
+    if not log or len(log)<2:
+        return gains
     for column,n in log[-1].items():
-        if not column.endswith('_n') or not n: continue
+        if not column.endswith('_n') or not n:
+            continue
         run = HealthLog(log)
         run.probe = column.removesuffix('_n')
         start,who = run.start
@@ -90,7 +94,8 @@ def gain_figures(
     "Untrained, start and trained, each with its standard error, and the difference"
     def percent(p): return f'{p:.1%} ± {100*binomial_se(p, gain.n):.1f}'
     steps = {gain.who:gain.start, 'trained':gain.trained}
-    if np.isfinite(gain.untrained): steps = {'the untrained encoder':gain.untrained, **steps}
+    if np.isfinite(gain.untrained):
+        steps = {'the untrained encoder':gain.untrained, **steps}
     figures = ', '.join(f'{name} {percent(p)}' for name,p in steps.items())
     return f'{gain.probe}: {figures}, a difference of {100*gain.gain:+.1f} ± {100*gain.se:.1f} points ({gain.n} clips)'
 
@@ -101,10 +106,13 @@ def gain_sentence(
     if not gains: return no_labels
     figures = [gain_figures(o) for o in gains]
     lifts,best = {o.lift for o in gains},min(o.se for o in gains)
-    if lifts>={1,-1}: word = 'One probe gained and another lost: see which of them is like your task.'
+    if lifts>={1,-1}:
+        word = 'One probe gained and another lost: see which of them is like your task.'
     elif 1 in lifts: word = 'The encoder tells the labels apart better than before.'
-    elif -1 in lifts: word = 'Training has made it worse: lower lr, and see the sentence on the health of the run.'
-    elif best>.04: word = f'Too few labelled clips to tell: only a difference above {200*best:.0f} points would show.'
+    elif -1 in lifts:
+        word = 'Training has made it worse: lower lr, and see the sentence on the health of the run.'
+    elif best>.04:
+        word = f'Too few labelled clips to tell: only a difference above {200*best:.0f} points would show.'
     else: word = ('Nothing was gained that these labels show: train longer, give more recordings, '
                   'or use labels that can be heard in one window.')
     return '; '.join(figures)+'. '+word

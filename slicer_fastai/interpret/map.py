@@ -20,9 +20,12 @@ from matplotlib.patheffects import withStroke
 # %% ../../nbs/interpret/map.ipynb #56461351
 def label_colours(names)->dict: # name → colour
     "Colours that can be told apart, up to 20; from dark to light for more"
-    if len(names)<=10: colours = plt.get_cmap('tab10').colors
-    elif len(names)<=20: colours = plt.get_cmap('tab20').colors
-    else: colours = plt.get_cmap('viridis')(np.linspace(0, .93, len(names)))
+    if len(names)<=10:
+        colours = plt.get_cmap('tab10').colors
+    elif len(names)<=20:
+        colours = plt.get_cmap('tab20').colors
+    else:
+        colours = plt.get_cmap('viridis')(np.linspace(0, .93, len(names)))
     return dict(zip(names, colours))
 
 def name_groups(
@@ -52,19 +55,23 @@ def scatter_labels(
     for name,marker in zip(names, markers):
         look = dict(s=10, marker=marker, color=colours[name], label=name)
         ax.scatter(*xy[labels==name].T, **{**look, **kwargs})
-    if 8<len(names)<=40: name_groups(xy, labels, names, ax)
+    if 8<len(names)<=40:
+        name_groups(xy, labels, names, ax)
     elif 1<len(names)<=8:
         ax.legend(fontsize=7, loc='center left', bbox_to_anchor=(1,.5))
     ax.set(xticks=[], yticks=[], title=title)
 
 def map_data(learn, files, labels, emb, by, max_n, seed):
     "Files, labels and embeddings of a map; ValueError where they do not match"
-    if by not in ('folder','cluster'): raise ValueError(f"by={by!r}: use 'folder' or 'cluster'")
+    if by not in ('folder','cluster'):
+        raise ValueError(f"by={by!r}: use 'folder' or 'cluster'")
     files = sample_files(learn.dls, max_n, seed) if files is None else L(files)
-    if emb is None: emb = learn.embed(files)
+    if emb is None:
+        emb = learn.embed(files)
     if len(emb)!=len(files):
         raise ValueError(f'{len(files)} files but {len(emb)} embeddings: give one for each file, in the same order')
-    if labels is None and by=='cluster': labels = cluster_labels(learn, files)
+    if labels is None and by=='cluster':
+        labels = cluster_labels(learn, files)
     return files,labels_of(labels, files),emb
 
 # %% ../../nbs/interpret/map.ipynb #7a017e3b
@@ -84,9 +91,11 @@ def plot_map(self:SlicerLearner,
     "Map of clip embeddings, coloured by label, folder or cluster"
     files,labels,emb = map_data(self, files, labels, emb, by, max_n, seed)
     xy = project(emb, method, seed)
-    if ax is None: ax = picture_grid(1, 1, figsize)[0,0]
+    if ax is None:
+        ax = picture_grid(1, 1, figsize)[0,0]
     names = sorted(set(labels))
-    if by=='cluster': names.sort(key=len)                               # 2 before 10
+    if by=='cluster':
+        names.sort(key=len)                               # 2 before 10
     scatter_labels(xy, labels, names, ax, f'{len(xy)} clips, {method}', **kwargs)
     return ax,xy
 
@@ -102,10 +111,12 @@ def plot_map(self:SoundIndex,
 ): # axes
     "Map of the files, coloured by label or folder"
     has_labels = any(label is not None for label in self.labels)
-    if labels is None and has_labels: labels = self.labels
+    if labels is None and has_labels:
+        labels = self.labels
     labels = labels_of(labels, self.files)
     xy = project(self.file_vectors(), method, seed)
-    if ax is None: ax = picture_grid(1, 1, figsize)[0,0]
+    if ax is None:
+        ax = picture_grid(1, 1, figsize)[0,0]
     kwargs.setdefault('s', 12)
     scatter_labels(xy, labels, sorted(set(labels)), ax, f'{len(xy)} files, {method}', **kwargs)
     return ax
@@ -132,13 +143,14 @@ def soundmap(
 @patch
 def play_map(self:SoundIndex,
     n:int=24,           # files at most, of each label alike many
-    labels=None,        # one a file, or a function from file to label; default: the labels of the index, else the folders
+    labels=None,  # one a file, or a function from file to label; default: the labels of the index, else the folders
     method:str='tsne',  # 'tsne', 'pca' or 'umap'
     seed:int=42,        # of the map
 )->DisplayHTML: # for a notebook; each sound is about 8 kB
     "A map of some of the files that plays the one nearest to a click"
     has_labels = any(label is not None for label in self.labels)
-    if labels is None and has_labels: labels = self.labels
+    if labels is None and has_labels:
+        labels = self.labels
     labels = labels_of(labels, self.files)
     turn = pd.Series(labels).groupby(labels).cumcount().to_numpy()
     some = np.sort(np.argsort(turn, kind='stable')[:n])

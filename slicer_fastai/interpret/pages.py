@@ -53,7 +53,8 @@ def drawn_figures(
         own = [plt.figure(n) for n in plt.get_fignums() if n not in others]
         return [jpeg_base64(fig) for fig in own],result
     finally:
-        for n in set(plt.get_fignums())-others: plt.close(n)
+        for n in set(plt.get_fignums())-others:
+            plt.close(n)
         plt.interactive(interactive)
 
 def mp3_source(

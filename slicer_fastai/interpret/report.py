@@ -43,7 +43,8 @@ class ReportData:
 
     @cached_property
     def clips(self):
-        if self.files is not None: return L(self.files)
+        if self.files is not None:
+            return L(self.files)
         return sample_files(self.learn.dls, self.max_n, self.seed)
 
     @cached_property
@@ -57,7 +58,8 @@ class ReportData:
 
     def first_files(self, n):
         "The first `n` files if the caller named some, else None: a batch"
-        if self.files is not None: return self.clips[:n]
+        if self.files is not None:
+            return self.clips[:n]
 
     def file_sounds(self, files, labels, n=1):
         "(label, sound) of each file; shorter if there are so many players `n` that all would last more than 5 minutes"
@@ -83,7 +85,8 @@ def fit_settings(data)->dict:
     log = (data.log or [])[1:]
     recorder = getattr(data.learn, 'recorder', None)
     lrs = list(getattr(recorder, 'lrs', []))
-    if not lrs: lrs = [row['lr'] for row in log]
+    if not lrs:
+        lrs = [row['lr'] for row in log]
     seconds = [row['seconds'] for row in log if 'seconds' in row]
     return {'epochs': int(epochs.index.max()) if len(epochs) else 'none on record',
             'largest lr': f'{max(lrs):.3g}' if lrs else 'not on record',
@@ -94,7 +97,8 @@ def method_sizes(m)->str:
     kmix,n_clusters = m.views.kmix,m.student.cluster[-1].out_features
     text = (f'queue {len(m.queue):,}, momentum {m.momentum:g}, '
             f'temperature {m.temp:g}, {n_clusters} clusters')
-    if kmix: text += f', k-mix of {len(kmix.centroids)} clusters from {kmix.bank.size:,} clips'
+    if kmix:
+        text += f', k-mix of {len(kmix.centroids)} clusters from {kmix.bank.size:,} clips'
     return text
 
 # %% ../../nbs/interpret/report.ipynb #566d3837
@@ -152,7 +156,8 @@ def views_section(data)->Markup:
     for title,spec in itertools.chain(*zip(*cols)):
         spec = retain_meta(x, AudioSpectrogram(spec))
         try: wave = spec.to_audio()
-        except ImportError as e: return block(alt, pictures, missing=str(e))
+        except ImportError as e:
+            return block(alt, pictures, missing=str(e))
         sounds.append((title.replace('\n', ' '), mp3_source(wave[0].numpy(), wave.sr)))
     return block(alt, pictures, sounds=sounds)
 
@@ -232,7 +237,8 @@ def report_section(
 )->Markup:
     "A section, or the sentence on what is missing for it"
     try: content = body(data)
-    except (ValueError,ImportError,AudioReadError) as e: content = block(missing=str(e))
+    except (ValueError,ImportError,AudioReadError) as e:
+        content = block(missing=str(e))
     return render('section.html', title=title, anchor=anchor_of(title), how=how, body=content)
 
 # %% ../../nbs/interpret/report.ipynb #2df44dd7
@@ -244,14 +250,17 @@ def health_remedy(log)->str:
 
 def next_steps(data)->list:
     "What to try next: the remedy for what was found, and what the figures leave open"
-    if not data.log: return ['Fit with cbs=[Health(), KNNProbe(train, test)]: without their log a report cannot judge.']
+    if not data.log:
+        return ['Fit with cbs=[Health(), KNNProbe(train, test)]: without their log a report cannot judge.']
     gains,seen = probe_gains(data.log),data.clips_seen
     steps = [health_remedy(data.log)]
     if not gains:
         steps.append('cbs=KNNProbe(train, test) with a few labelled clips: only labels tell whether the encoder got better')
     unclear = first(o for o in gains if o.lift==0)
-    if unclear: steps.append(f'more labelled clips: {unclear.n} cannot show a difference below {200*unclear.se:.0f} points')
-    if 0<seen<10_000: steps.append(f'a longer run: {seen:,} clips were seen, slicer_pretrain takes about 10,000')
+    if unclear:
+        steps.append(f'more labelled clips: {unclear.n} cannot show a difference below {200*unclear.se:.0f} points')
+    if 0<seen<10_000:
+        steps.append(f'a longer run: {seen:,} clips were seen, slicer_pretrain takes about 10,000')
     if any(o.lift>0 for o in gains):
         steps.append('use it: audio_learner(labelled_dls, learn.encoder).fine_tune(5), or learn.encoder.index(folder)')
     return [*steps, 'the same with another seed, and compare(this, that): one run is one draw']
@@ -264,15 +273,18 @@ def plain_sentence(
     "Whether it helped, for a reader who knows none of the terms"
     gains = probe_gains(log)
     if not log: return 'Whether training helped was not measured.'
-    if not gains: return ('Whether training helped cannot be said: for that, a few of the recordings must be labelled. '
+    if not gains:
+        return ('Whether training helped cannot be said: for that, a few of the recordings must be labelled. '
                           'Listen to the groups below and judge by ear.')
     best = max(gains, key=lambda o: abs(o.gain))
     was,now = of_hundred(best.start),of_hundred(best.trained)
     checked = f'told what kind a sound is in {now} cases, and in {was} before (checked on {best.n} labelled sounds)'
     lifts = {o.lift for o in gains}
-    if lifts>={1,-1}: return f'Training helped with one question and harmed another; see the table below. With one of them it {checked}.'
+    if lifts>={1,-1}:
+        return f'Training helped with one question and harmed another; see the table below. With one of them it {checked}.'
     if 1 in lifts: return f'Training helped: the program {checked}.'
-    if -1 in lifts: return f'Training made it worse: the program {checked}.'
+    if -1 in lifts:
+        return f'Training made it worse: the program {checked}.'
     return f'No gain can be shown: the program {checked}; that is within what chance would do.'
 
 def verdict(data)->dict: # values of the template
@@ -287,10 +299,14 @@ def verdict(data)->dict: # values of the template
 # %% ../../nbs/interpret/report.ipynb #c5576e04
 def plain(o):
     "Numbers, strings, lists and dicts for JSON; NaN and infinity become None"
-    if isinstance(o, dict): return {str(k):plain(v) for k,v in o.items()}
-    if isinstance(o, (list,tuple)): return [plain(v) for v in o]
-    if o is None or isinstance(o, (bool,int,str)): return o
-    if not isinstance(o, (float,np.number)): return str(o)
+    if isinstance(o, dict):
+        return {str(k):plain(v) for k,v in o.items()}
+    if isinstance(o, (list,tuple)):
+        return [plain(v) for v in o]
+    if o is None or isinstance(o, (bool,int,str)):
+        return o
+    if not isinstance(o, (float,np.number)):
+        return str(o)
     return float(o) if math.isfinite(o) else None
 
 def run_record(
@@ -312,7 +328,8 @@ def run_record(
 
 def announce(fn)->Path:
     "In a notebook, print that a page was written"
-    if in_notebook(): print(f'{fn}: {fn.stat().st_size/1e6:.2g} MB, to be opened in a browser')
+    if in_notebook():
+        print(f'{fn}: {fn.stat().st_size/1e6:.2g} MB, to be opened in a browser')
     return fn
 
 # %% ../../nbs/interpret/report.ipynb #9179d6b8
@@ -320,11 +337,11 @@ def announce(fn)->Path:
 def report(self:SlicerLearner,
     fn='report.html',   # where to write
     title=None,         # headline; default: the folder of the recordings and the date
-    labels=None,        # for the map and the purity of clusters: a function from file to label, or one for each of `files`; default: folders
+    labels=None,  # for the map and the purity of clusters: a function from file to label, or one for each of `files`; default: folders
     files=None,         # audio files for map, clusters and neighbours; default: up to `max_n` clips of the data
     max_n:int=250,      # clips on the map, each with its sound
     notes:dict=None,    # more lines for the table of settings
-    sizes:tuple=None,   # numbers of training and validation clips; default: those of its data (an exported learner has none)
+    sizes:tuple=None,  # numbers of training and validation clips; default: those of its data (an exported learner has none)
     seed:int=42,        # of the choice of clips, views and map
 )->Path: # the page, at most 5 MB by default
     "Write a run as one self-contained page: did it help, sounds (clusters, neighbours, map), then figures and settings"

@@ -36,7 +36,8 @@ def spectrogram_jpeg(
     "A log-mel spectrogram as a JPEG, without axes"
     mel = LogMel(sr=sr, f_max=min(7800., sr/2))
     short = mel.n_fft//2+1-len(wave)
-    if short>0: wave = np.pad(wave, (0, short))
+    if short>0:
+        wave = np.pad(wave, (0, short))
     decibels = mel.compute(torch.from_numpy(wave)[None])[0].numpy()*10/math.log(10)
     level = ((decibels-decibels.max())/db_range+1).clip(0, 1)
     colours = (plt.get_cmap('magma')(level[::-1])[...,:3]*255).astype(np.uint8)
@@ -86,8 +87,10 @@ def review_orders(
     n = len(events)
     rank = lambda numbers: np.argsort(np.argsort(numbers, kind='stable'), kind='stable').tolist()
     orders = {'time':list(range(n))}
-    if 'score' in events: orders = {'score':rank(-events.score.to_numpy(float)), 'uncertain':rank(abs(events.score.to_numpy(float)-.5)), **orders}
-    if vectors is not None and n>1: orders['alike'] = np.argsort(alike_order(vectors)).tolist()
+    if 'score' in events:
+        orders = {'score':rank(-events.score.to_numpy(float)), 'uncertain':rank(abs(events.score.to_numpy(float)-.5)), **orders}
+    if vectors is not None and n>1:
+        orders['alike'] = np.argsort(alike_order(vectors)).tolist()
     return orders
 
 # %% ../../nbs/interpret/review.ipynb #7e08bebe
@@ -123,15 +126,18 @@ def review(self:Events,
     if not len(self): raise ValueError('no events to review: detect with a lower threshold')
     ids = place_ids(self)
     events = self.assign(id=ids)
-    if 'score' in self: events = events.sort_values('score', ascending=False, kind='stable')[:k].sort_index()
+    if 'score' in self:
+        events = events.sort_values('score', ascending=False, kind='stable')[:k].sort_index()
     else: events = events[:k]
-    if len(events)<len(self): print(f'{Path(fn).name}: {len(events)} of {len(self)} events, those with the highest scores; k={len(self)} shows all')
+    if len(events)<len(self):
+        print(f'{Path(fn).name}: {len(events)} of {len(self)} events, those with the highest scores; k={len(self)} shows all')
     labels = sorted(set(self.label)-{''}) if labels is None else list(labels)
     vectors = encoder and place_vectors(encoder, events)
     places,unreadable = [],[]
     orders = review_orders(events, vectors)
     for i,o in enumerate(events.itertuples()):
-        try: media = place_media(o.file, o.start, o.end, context)
+        try:
+            media = place_media(o.file, o.start, o.end, context)
         except AudioReadError as e:
             unreadable.append(e)
             continue
@@ -140,7 +146,8 @@ def review(self:Events,
         what = dict(time=f'{clock(o.start)} to {clock(o.end)}', label=str(o.label), score=score)
         places.append({**where, **what, 'orders':{k:v[i] for k,v in orders.items()}, **media})
     if not places: raise unreadable[0]
-    if unreadable: warnings.warn(f'{len(unreadable)} places are left out, their recordings cannot be read: {unreadable[0]}')
+    if unreadable:
+        warnings.warn(f'{len(unreadable)} places are left out, their recordings cannot be read: {unreadable[0]}')
     data = dict(key=fingerprint(*events.id), labels=labels, places=places, csv=f'{Path(fn).stem}.csv')
     n = events.file.nunique()
     title = f'{len(places)} events in {n} recording'+('s' if n>1 else '')
@@ -153,15 +160,18 @@ def corrected(self:Events,
     "These events with the labels that were given; ValueError where the file is of other events"
     table = read_cells(fn)
     missing = {'id','label','checked'}-set(table)
-    if missing: raise ValueError(f'{fn}: has no column {", ".join(sorted(missing))}: give a file that a page of review saved')
+    if missing:
+        raise ValueError(f'{fn}: has no column {", ".join(sorted(missing))}: give a file that a page of review saved')
     own = {o:i for i,o in enumerate(place_ids(self))}
     strange = [o for o in table.id if o not in own]
-    if strange: raise ValueError(f'{fn}: {len(strange)} of {len(table)} places are not among these events: is it of another review?')
+    if strange:
+        raise ValueError(f'{fn}: {len(strange)} of {len(table)} places are not among these events: is it of another review?')
     labels,checked = list(self.label),np.zeros(len(self), bool)
     for row in table.itertuples():
         i = own[row.id]
         checked[i] = str(row.checked).lower()=='true'
-        if checked[i]: labels[i] = unguarded(row.label)
+        if checked[i]:
+            labels[i] = unguarded(row.label)
     return self.assign(label=labels, checked=checked)
 
 @patch
@@ -170,5 +180,6 @@ def review_here(self:Events,
     **kwargs        # to `review`
 )->HTML:
     "The page of review in a notebook"
-    with tempfile.TemporaryDirectory() as folder: text = self.review(Path(folder)/'review.html', **kwargs).read_text()
+    with tempfile.TemporaryDirectory() as folder:
+        text = self.review(Path(folder)/'review.html', **kwargs).read_text()
     return HTML(f'<iframe srcdoc="{html.escape(text)}" width="100%" height="{height}" style="border:0"></iframe>')

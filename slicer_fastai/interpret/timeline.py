@@ -59,7 +59,8 @@ def event_rows(
         own = events[events.label==label]
         alpha = .25+.75*own.score.clip(0, 1).to_numpy(float) if 'score' in own else np.ones(len(own))
         bars = list(zip(own.start, own.end-own.start))
-        if bars: ax.broken_barh(bars, (i-.4, .8), color=[(*colours[label][:3],a) for a in alpha])
+        if bars:
+            ax.broken_barh(bars, (i-.4, .8), color=[(*colours[label][:3],a) for a in alpha])
     ax.set(ylim=(len(labels)-.5, -.5), ylabel=title)
     ax.set_yticks(range(len(labels)), labels)
 
@@ -98,7 +99,8 @@ def plot_events(
     "A spectrogram of a recording over its events; ValueError where `start` lies behind its end"
     length = recording_seconds(recording)
     end = length if end is None else min(end, length)
-    if not start<end: raise ValueError(f'start={start:g}: {Path(recording).name} lasts {length:.1f} s')
+    if not start<end:
+        raise ValueError(f'start={start:g}: {Path(recording).name} lasts {length:.1f} s')
     tables = {**{f'events {i}' if len(tables)>1 else 'events':o for i,o in enumerate(tables, 1)}, **named}
     name = Path(recording).name
     own = {k:events_between(t, name, start, end) for k,t in tables.items()}
@@ -114,7 +116,8 @@ def plot_events(
     axs[0].set(xlabel=None)
     for ax,(title,table) in zip(axs[1:], own.items()):
         event_rows(ax, table, labels, colours, title)
-        if {'low','high'}<=set(table): event_boxes(axs[0], spec, table, colours)
+        if {'low','high'}<=set(table):
+            event_boxes(axs[0], spec, table, colours)
     clock_axis(axs[-1], start, end)
     return axs
 
@@ -125,6 +128,8 @@ def plot(self:Events,
 )->np.ndarray:
     "Draw the events of one recording over its spectrogram, see `plot_events`"
     files = self.file.unique()
-    if recording is None and not len(files): raise ValueError('no events: say plot(recording)')
-    if recording is None and len(files)>1: raise ValueError(f'events of {len(files)} recordings: say which, e.g. plot({files[0]!r})')
+    if recording is None and not len(files):
+        raise ValueError('no events: say plot(recording)')
+    if recording is None and len(files)>1:
+        raise ValueError(f'events of {len(files)} recordings: say which, e.g. plot({files[0]!r})')
     return plot_events(files[0] if recording is None else recording, self, **kwargs)

@@ -32,10 +32,12 @@ def batch_specs(
         device = next(learn.model.parameters()).device
         return learn.encoder.front.specs(files).to(device),files
     dl = learn.dls[ds_idx]
-    if not len(dl.dataset): raise ValueError(no_files)
+    if not len(dl.dataset):
+        raise ValueError(no_files)
     x = dl.one_batch()[0]
     files = batch_files(dl, dataset_files(dl.dataset), 0, len(x))
-    if not files: files = [None]*len(x)
+    if not files:
+        files = [None]*len(x)
     return x[:n],files[:n]
 
 def traced_views(views, x):
@@ -63,14 +65,16 @@ def titled_column(
         clusters = kmix.clusters(kmix.features(specs)).tolist()
         titles = [f'{title} (cluster {c})' for title,c in zip(titles, clusters)]
     for i,f in enumerate(ifnone(files, [])):
-        if f is not None: titles[i] += '\n'+short_name(f)
+        if f is not None:
+            titles[i] += '\n'+short_name(f)
     return list(zip(titles, specs))
 
 def mixed_column(learn, mix, kmix):
     "The column of the clips that were mixed in, with their shares, and their files if the learner has `RememberFiles`"
     files = [None]*len(mix.places)
     remember = first(cb for cb in learn.cbs if isinstance(cb, RememberFiles))
-    if remember and remember.bank is mix.bank: files = [remember.file(i) for i in mix.places]
+    if remember and remember.bank is mix.bank:
+        files = [remember.file(i) for i in mix.places]
     names = [f'mixed in {share:.0%}' for share in mix.shares.tolist()]
     specs = mix.bank.specs[mix.places][:,None]
     return titled_column(names, specs, files, kmix)
@@ -85,7 +89,8 @@ def view_columns(learn, files, max_n):
     for i,window in enumerate(windows, 1):
         name = f'window {i}' if len(windows)>1 else 'clip'
         cols.append(titled_column([name]*len(x), window, files, views.kmix))
-    if drawn.mix: cols.append(mixed_column(learn, drawn.mix, views.kmix))
+    if drawn.mix:
+        cols.append(mixed_column(learn, drawn.mix, views.kmix))
     for i,view in enumerate(drawn.views, 1):
         cols.append(titled_column([f'view {i}']*len(x), view))
     return cols,x,drawn.boxes
@@ -109,7 +114,8 @@ def draw_columns(cols, x, boxes, axs, **kwargs):
     for col_axs,col in zip(axs.T, cols):
         for ax,(title,spec) in zip(col_axs, col):
             show_spec(retain_meta(x, AudioSpectrogram(spec)), ax, title, **kwargs)
-    if boxes is not None: draw_boxes(axs, boxes, x)
+    if boxes is not None:
+        draw_boxes(axs, boxes, x)
 
 # %% ../../nbs/interpret/views.ipynb #3321d85f
 @patch
@@ -132,7 +138,8 @@ def learner_kmix(learn)->KMix:
     "The learner's k-mix; ValueError if it has none, or its bank is empty"
     kmix = get_model(learn.model).views.kmix
     if kmix is None: raise ValueError("this learner has no k-mix: make it with tfms='kmix eq'")
-    if not kmix.bank.count: raise ValueError('the bank of k-mix is empty: make the learner with SlicerLearner, or fit first')
+    if not kmix.bank.count:
+        raise ValueError('the bank of k-mix is empty: make the learner with SlicerLearner, or fit first')
     return kmix
 
 def bank_clusters(
@@ -202,7 +209,8 @@ def plot_kmix(self:SlicerLearner,
     kmix,mel = learner_kmix(self),self.encoder.front.mel
     k,n_mels = kmix.centroids.shape
     counts = bank_clusters(kmix)[1].bincount(minlength=k).tolist()
-    if axs is None: axs = _kmix_axes(k, figsize)
+    if axs is None:
+        axs = _kmix_axes(k, figsize)
     axs = np.ravel(axs)
     colours = plt.get_cmap('viridis')(np.linspace(0, .9, k))
     hz = mel_edges(n_mels, mel.f_min, mel.f_max)[1:-1]
@@ -213,7 +221,8 @@ def plot_kmix(self:SlicerLearner,
     _plot_distances(axs[2], dist.fill_diagonal_(0).cpu().numpy())
     specs = _nearest_clips(kmix, mel)
     for i,(spec,ax) in enumerate(zip(specs, axs[3:])):
-        if counts[i]: spec.show(ax=ax, title=f'nearest to {i}', **kwargs)
+        if counts[i]:
+            spec.show(ax=ax, title=f'nearest to {i}', **kwargs)
         else: ax.axis('off')
     if hear:
         plt.show()
@@ -250,22 +259,26 @@ class _MixPlayer:
 
     def sound(self, key, spec):
         "The sound of a spectrogram, inverted when first asked for"
-        if key not in self.sounds: self.sounds[key] = spec.to_audio()
+        if key not in self.sounds:
+            self.sounds[key] = spec.to_audio()
         return self.sounds[key]
 
     def draw(self, clip, cluster, alpha):
         example = mix_example(self.learn, self.x[clip:clip+1,:1], cluster, alpha)
-        if example is None: return print(f'no clip of cluster {cluster} in the bank')
+        if example is None:
+            return print(f'no clip of cluster {cluster} in the bank')
         specs,place = example
         titles = ['clip', f'farthest of cluster {cluster}', f'{1-alpha:.0%} + {alpha:.0%}']
         spec_grid(specs, titles, 3, **self.kwargs)
-        if self.hear: self.play(specs, clip, place, alpha)
+        if self.hear:
+            self.play(specs, clip, place, alpha)
 
     def play(self, specs, clip, place, alpha):
         own = self.sound(('clip',clip), specs[0])
         partner = self.sound(('bank',place), specs[1])
         mixes_powers = learner_kmix(self.learn).norm is None
-        if mixes_powers: mix = math.sqrt(1-alpha)*own+math.sqrt(alpha)*partner
+        if mixes_powers:
+            mix = math.sqrt(1-alpha)*own+math.sqrt(alpha)*partner
         else: mix = specs[2].to_audio()
         plt.show()
         display(players([own, partner, mix], ['clip','partner','mix']))

@@ -39,11 +39,13 @@ def create_body(arch, pretrained, in_chans, n_mels, frames, **kwargs)->nn.Module
     "timm's `create_model` for spectrograms, with the first way of setting their size that the architecture accepts"
     check_name(arch)
     kwargs.update(pretrained=pretrained, in_chans=in_chans)
-    if arch in audiontt_names: return timm.create_model(arch, n_mels=n_mels, **kwargs)
+    if arch in audiontt_names:
+        return timm.create_model(arch, n_mels=n_mels, **kwargs)
     size = {'img_size':(n_mels, frames)}
     dynamic = {'dynamic_img_size':True, 'dynamic_img_pad':True}
     for sized in ({**size, **dynamic}, {**size, 'strict_img_size':False}, size, {}):
-        try: return timm.create_model(arch, **{'num_classes':0, **sized, **kwargs})
+        try:
+            return timm.create_model(arch, **{'num_classes':0, **sized, **kwargs})
         except (TypeError, AssertionError) as e: error = e
     raise error if pretrained or isinstance(error, TypeError) else unfit_error(arch, n_mels, frames, error)
 
@@ -62,7 +64,8 @@ def norm_of_map(
     x:Tensor,  # (B, in_chans, n_mels, frames)
 ): # None: use the output of `net` instead
     "The argument `norm` by which `last_map` gives the last layer of a network"
-    if hasattr(net, 'frame_layout') or not hasattr(net, 'forward_intermediates'): return None
+    if hasattr(net, 'frame_layout') or not hasattr(net, 'forward_intermediates'):
+        return None
     for norm in (True, False):                                          # hiera takes no norm
         try:
             if last_map(net, x, norm).shape[1]==net.num_features:
@@ -84,7 +87,8 @@ def to_frames(
             f"the network returns {got}, frame_layout is {layout!r}: let it return a tensor and set its attribute `frame_layout` "
             "to the order of the axes, e.g. 'b c f t', 'b t c' or 'b c' (batch, channels, mel, time)")
     y = y.permute([axes.index(o) for o in 'btfc' if o in axes])
-    if 'f' in axes: y = y.mean(-2)
+    if 'f' in axes:
+        y = y.mean(-2)
     return y if 't' in axes else y[:,None]
 
 # %% ../../nbs/models/encoder.ipynb #514e4440
@@ -122,7 +126,7 @@ class AudioEncoder(Module):
         front:FrontEnd=None,    # from a file to the input, kept with the weights; default: `FrontEnd()`
         layers=None,            # to read the embedding at, see `layer_names`; default: as measured (SLICER: 'top')
         pool:str='mean+std',    # over time: 'mean+std' (side by side), 'max+mean' (their sum, SLICER), 'mean', 'max'
-        changes:dict=None,      # layer → time steps within which its change is read; default: as measured, {} where `layers` is given
+        changes:dict=None,  # layer → time steps within which its change is read; default: as measured, {} where `layers` is given
         **kwargs                # to timm's `create_model`, e.g. `d=512` for audiontt
     ):
         if pool not in poolings:
@@ -136,7 +140,8 @@ class AudioEncoder(Module):
         self.body.to(memory_format=torch.channels_last)                 # convolutions are 1.5-3 times as fast on CPU
         if changes is None:
             changes = getattr(self.body, 'read_changes', {}) if layers is None else {}
-        if layers is None: layers = getattr(self.body, 'read_layers', ('top','logmel'))
+        if layers is None:
+            layers = getattr(self.body, 'read_layers', ('top','logmel'))
         self.layers = tuple(layers.split() if isinstance(layers, str) else layers)
         self.changes = {name:tuple(steps) for name,steps in changes.items()}
         self._probe()
@@ -171,7 +176,8 @@ class AudioEncoder(Module):
         vectors = [pool(o.flatten(-3, -2) if windows else o) for o in parts]
         if head: return torch.cat(vectors, -1)
         squares = self.squared_changes(parts)
-        if windows: squares = [o.mean(-2) for o in squares]
+        if windows:
+            squares = [o.mean(-2) for o in squares]
         return torch.cat([*vectors, *(o.add(1e-8).sqrt() for o in squares)], -1)
 
     def frames(self,
@@ -210,7 +216,8 @@ def _probe(self:AudioEncoder):
         self._check_features()
         self.layer_names = self._layer_names(x)
         unknown = first(o for o in self.layers if o not in self.layer_names)
-        if unknown: raise ValueError(f'layers: {unknown!r} is none of {", ".join(self.layer_names)}')
+        if unknown:
+            raise ValueError(f'layers: {unknown!r} is none of {", ".join(self.layer_names)}')
         unread = first(o for o in self.changes if o not in self.layers)
         if unread:
             raise ValueError(f'changes: {unread!r} is none of the layers read: {", ".join(self.layers)}')
@@ -241,7 +248,8 @@ def _takes(self:AudioEncoder, x, n_frames):
 @patch
 def _output(self:AudioEncoder, x):
     "The last layer, in the network's own layout"
-    if self.map_norm is not None: return last_map(self.body, x, self.map_norm)
+    if self.map_norm is not None:
+        return last_map(self.body, x, self.map_norm)
     return getattr(self.body, 'forward_features', self.body)(x)
 
 @patch
@@ -264,13 +272,15 @@ def _layer_names(self:AudioEncoder, x):
 @patch
 def _named(self:AudioEncoder, x):
     "The layers of `self.layers` by their names, as frames (B, T, ·)"
-    if hasattr(self.body, 'forward_layers'): return self.body.forward_layers(x)
+    if hasattr(self.body, 'forward_layers'):
+        return self.body.forward_layers(x)
     stages = sorted(int(o.removeprefix('stage'))-1 for o in self.layers if o.startswith('stage'))
     res = {}
     if stages:
         maps = self.body.forward_intermediates(x, indices=stages, output_fmt='NCHW', intermediates_only=True)
         res = {f'stage{i+1}':to_frames(m) for i,m in zip(stages, maps)}
-    if 'top' in self.layers: res['top'] = self._top(x)
+    if 'top' in self.layers:
+        res['top'] = self._top(x)
     return res
 
 # %% ../../nbs/models/encoder.ipynb #79ee86cb
@@ -283,7 +293,8 @@ def _in_pieces(self:AudioEncoder, f, x):
     pieces = F.pad(x, (0, -x.shape[-1]%n)).unflatten(-1, (-1,n)).movedim(-2,1)
     def join(o): return o.unflatten(0, (len(x),-1)).flatten(1,2)
     y = f(pieces.flatten(0,1))
-    if not isinstance(y, dict): return join(y)
+    if not isinstance(y, dict):
+        return join(y)
     return {name:join(o) for name,o in y.items()}
 
 @patch
@@ -315,7 +326,8 @@ def save_pretrained(self:AudioEncoder,
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     new = path/'model-new.safetensors'
-    with whole_path(new) as tmp: save_model(self, str(tmp))
+    with whole_path(new) as tmp:
+        save_model(self, str(tmp))
     crc = checksum(new)
     named = path/f'model-{crc}.safetensors'
     os.replace(new, named)
@@ -392,7 +404,8 @@ def check_arguments(fn, arch, kwargs):
     for k,v in kwargs.items():
         if reaches_out.search(k):
             raise ConfigError(fn, f'kwargs.{k}', v, 'would read other files or the network')
-        if k not in known: raise ConfigError(fn, f'kwargs.{k}', v, 'is not an argument of AudioNTT')
+        if k not in known:
+            raise ConfigError(fn, f'kwargs.{k}', v, 'is not an argument of AudioNTT')
 
 def read_config(
     fn:Path,  # a config.json
@@ -402,9 +415,11 @@ def read_config(
         cfg = json.loads(read_bounded(fn, 2**20).decode('utf-8'))
     except (ValueError, RecursionError) as e:
         raise ConfigError(fn, 'the file', fn.name, f'is not JSON ({e})') from None
-    if not isinstance(cfg, dict): raise ConfigError(fn, 'the file', cfg, 'is not a JSON object')
+    if not isinstance(cfg, dict):
+        raise ConfigError(fn, 'the file', cfg, 'is not a JSON object')
     check_types(fn, cfg)
-    for key,value in cfg.items(): check_bounds(fn, key, value)
+    for key,value in cfg.items():
+        check_bounds(fn, key, value)
     cfg.setdefault('changes', {})                                       # of 0.0.2: encoders keep their meaning
     check_arguments(fn, cfg['arch'], cfg['kwargs'])
     return cfg
@@ -419,7 +434,8 @@ def find_weights(
     if not fns:
         raise FileNotFoundError(f'{path} holds no model.safetensors: give a folder written by encoder.save_pretrained')
     fn = fns[0] if crc is None else first(o for o in fns if checksum(o)==crc)
-    if fn is None: raise DamagedFile(fns[0], 'differs from the checksum in config.json')
+    if fn is None:
+        raise DamagedFile(fns[0], 'differs from the checksum in config.json')
     return fn
 
 def shapes_in(fn)->dict: # name → shape
@@ -428,7 +444,8 @@ def shapes_in(fn)->dict: # name → shape
     try:
         with safe_open(str(fn), 'pt') as f:
             return {k:tuple(f.get_slice(k).get_shape()) for k in f.keys()}
-    except Exception as e: raise DamagedFile(fn, f'is not a whole safetensors file ({e})') from None
+    except Exception as e:
+        raise DamagedFile(fn, f'is not a whole safetensors file ({e})') from None
 
 def compare_shapes(fn, cfg, front, weights):
     "ConfigError where the network of a config has other shapes than the weights"
@@ -513,6 +530,7 @@ def untrained(self:AudioEncoder,
             res = AudioEncoder(self.arch, **settings, **self.kwargs)
         else:
             res = deepcopy(self)
-            for m in res.body.modules(): getattr(m, 'reset_parameters', noop)()
+            for m in res.body.modules():
+                getattr(m, 'reset_parameters', noop)()
     res.norm.load_state_dict(self.norm.state_dict())
     return res.to(next(iter(self.parameters()), tensor(0.)).device).eval()

@@ -30,7 +30,8 @@ class ForeignEncoder(AudioEncoder):
         self.num_features = self.frame_features = self.top_features = dim
         noise = np.random.default_rng(0).standard_normal((2, 1, front.n_samples)).astype(np.float32)
         self.eval()
-        with torch.no_grad(): self.parts(torch.from_numpy(noise*.1))
+        with torch.no_grad():
+            self.parts(torch.from_numpy(noise*.1))
 
     def parts(self,
         x:Tensor,        # waves (B, 1, samples)
@@ -45,12 +46,14 @@ class ForeignEncoder(AudioEncoder):
         "What the function makes of waves; ValueError where that is not a vector for each"
         given = waves if isinstance(self.arch, nn.Module) else waves.detach().cpu().numpy()
         y = self.arch(given)
-        if not isinstance(y, Tensor): y = torch.from_numpy(np.asarray(y, dtype=np.float32).copy())
+        if not isinstance(y, Tensor):
+            y = torch.from_numpy(np.asarray(y, dtype=np.float32).copy())
         expected = len(waves),self.num_features
         if tuple(y.shape)!=expected:
             raise ValueError(f'{self.layers[0]} returns {tuple(y.shape)} for {len(waves)} waves: it has to return {expected}, '
                              'a vector for each wave, of the length dim')
-        if not y.isfinite().all(): raise ValueError(f'{self.layers[0]} returns NaN or infinite numbers for some waves')
+        if not y.isfinite().all():
+            raise ValueError(f'{self.layers[0]} returns NaN or infinite numbers for some waves')
         return y.as_subclass(Tensor).float()
 
     def top(self, x): return self.forward(x)
@@ -69,12 +72,13 @@ class ForeignEncoder(AudioEncoder):
 
     def untrained(self, seed=0):
         "The same module with new weights; ValueError for a plain function"
-        if isinstance(self.arch, nn.Module): return AudioEncoder.untrained(self, seed)
+        if isinstance(self.arch, nn.Module):
+            return AudioEncoder.untrained(self, seed)
         raise ValueError(f'{self.layers[0]} is a function and has no untrained twin: compare it with another encoder')
 
 # %% ../../nbs/models/foreign.ipynb #6012873c
 def as_encoder(
-    f,              # waves (n, samples) → vectors (n, dim): a torch module, or any function of NumPy arrays (ONNX, TFLite, TensorFlow …)
+    f,  # waves (n, samples) → vectors (n, dim): a torch module, or any function of NumPy arrays (ONNX, TFLite, TensorFlow …)
     sr:int,         # sample rate that it takes, in hertz
     seconds:float,  # length of a wave; longer sounds are cut into windows of it, shorter ones padded
     dim:int,        # numbers of a vector
@@ -83,7 +87,8 @@ def as_encoder(
     channel='mean', # of several channels: 'mean', 'loudest', or the number of one, from 0
 )->AudioEncoder: # vectors of long sounds are the mean of those of their windows
     "A function as an encoder for `embed`, `index`, probes, `few_shot`, `compare_encoders`, `benchmark`, `detector`; ValueError where it returns something else"
-    if not callable(f): raise ValueError(f'{f!r} is not a function from waves to vectors')
+    if not callable(f):
+        raise ValueError(f'{f!r} is not a function from waves to vectors')
     default = type(f).__name__ if isinstance(f, nn.Module) else getattr(f, '__name__', type(f).__name__)
     name = ifnone(name, default).strip('<>')
     with warnings.catch_warnings():

@@ -19,7 +19,8 @@ import torch.nn.functional as F
 # %% ../../nbs/models/slicer.ipynb #a2cfe2c3
 def make_head(n_in, hidden, n_out):
     "A linear layer, or two with `hidden` units between them"
-    if not hidden: return nn.Linear(n_in, n_out)
+    if not hidden:
+        return nn.Linear(n_in, n_out)
     return nn.Sequential(nn.Linear(n_in, hidden), nn.ReLU(), nn.Linear(hidden, n_out))
 
 #: What `SlicerNet` returns: unit vectors (B, dim), cluster probabilities (B, n_clusters), unit vectors of each moment (B, T, local_dim)
@@ -57,7 +58,7 @@ class SlicerOutput(namedtuple('SlicerOutput', 'z1 z2 y1 y2 moments chosen')):
     """What student or teacher make of two views: unit vectors `z1`, `z2` (B, dim), cluster probabilities `y1`, `y2` (B, n_clusters);
     for the local loss unit vectors of the `moments` (2B, T, d), and which of them are `chosen` (2B, T). What is not computed is empty"""
     __slots__ = ()
-    def __new__(cls, *fields): return super().__new__(cls, *(fields[0] if len(fields)==1 else fields))    # fastai gives one list
+    def __new__(cls, *fields): return super().__new__(cls, *(fields[0] if len(fields)==1 else fields))  # fastai gives one list
 
     @classmethod
     def of(cls,
@@ -83,7 +84,8 @@ def check_range(name, value, least, most=math.inf):
 
 def check_choice(name, value, *choices):
     "ValueError unless `value` is one of `choices`"
-    if value not in choices: raise ValueError(f'{name}={value!r}: use '+' or '.join(map(repr, choices)))
+    if value not in choices:
+        raise ValueError(f'{name}={value!r}: use '+' or '.join(map(repr, choices)))
 
 def crops(views)->bool:
     "Does a crop among the views move moments in time?"
@@ -99,7 +101,7 @@ class SlicerModel(Module):
         n_clusters:int=128,             # clusters of the cluster head (SLICER: 128)
         hidden:int=2048,                # hidden units of the cluster head (SLICER: 2048)
         queue_size:int=65536,           # keys in the queue (SLICER: 65536)
-        momentum:float=0.99,            # m of the teacher, per optimiser step (SLICER: 0.999, for runs of 100,000 steps; reference: 0.998 in effect)
+        momentum:float=0.99,  # m of the teacher, per optimiser step (SLICER: 0.999, for runs of 100,000 steps; reference: 0.998 in effect)
         temp:float=0.1,                 # temperature of the instance loss (SLICER: 0.07)
         temp_c:float=1.,                # temperature of the cluster loss (SLICER: 1)
         cluster_weight:float=1.,        # weight of the cluster loss (SLICER: 1); 0 switches it off
@@ -109,7 +111,7 @@ class SlicerModel(Module):
         teacher_dropout:bool=False,     # dropout in the teacher (reference: True)
         teacher_bn:str='batch',         # batch norm of the teacher: 'batch' statistics (reference) or 'running' averages of the student's
         instance_hidden:int=None,       # hidden units of the instance head; None: linear (SLICER)
-        local_weight:float=0.,          # weight of the local loss (SLICER: 0); with it the teacher gets versions of its own
+        local_weight:float=0.,  # weight of the local loss (SLICER: 0); with it the teacher gets versions of its own
     ):
         check_range('local_weight', local_weight, 0)
         check_range('momentum', momentum, 0, 1)
@@ -119,7 +121,8 @@ class SlicerModel(Module):
         check_range('n_clusters', n_clusters, 1)
         check_choice('cluster_target', cluster_target, 'student', 'teacher')
         check_choice('teacher_bn', teacher_bn, 'batch', 'running')
-        if local_weight and crops(views): raise ValueError('local_weight compares the same moments of two views: leave crop out of tfms')
+        if local_weight and crops(views):
+            raise ValueError('local_weight compares the same moments of two views: leave crop out of tfms')
         store_attr('momentum,temp,temp_c,cluster_weight,cluster_target,entropy_weight,symmetric,teacher_dropout,teacher_bn,local_weight')
         self.student = SlicerNet(encoder, dim, n_clusters, hidden, instance_hidden, local_dim=64 if local_weight else 0)
         self.views = views
@@ -134,7 +137,8 @@ class SlicerModel(Module):
         "The teacher follows its own rules for dropout and batch norm"
         super().train(mode)
         self.teacher.train(mode and self.teacher_dropout)
-        for norm in batch_norms(self.teacher): norm.train(mode and self.teacher_bn=='batch')
+        for norm in batch_norms(self.teacher):
+            norm.train(mode and self.teacher_bn=='batch')
         return self
 
     def forward(self,
@@ -185,7 +189,8 @@ class SlicerModel(Module):
 
     def _cluster_loss(self, p1, p2, y1, y2):
         "Of the student's probabilities with each other, or with the teacher's"
-        if self.cluster_target=='student': return cluster_loss(p1, p2, self.temp_c)
+        if self.cluster_target=='student':
+            return cluster_loss(p1, p2, self.temp_c)
         y1,y2 = gather_rows(y1),gather_rows(y2)
         return (cluster_loss(p1, y2, self.temp_c)+cluster_loss(p2, y1, self.temp_c))/2
 
@@ -196,7 +201,8 @@ class SlicerModel(Module):
     )->Tensor: # scalar, 0…1; guessing finds one of 1 + queue
         "Share of clips whose own key is nearer than every key of the queue"
         own = (q.float()*k.float()).sum(1)
-        if not self.queue_count: return torch.ones_like(own).mean()
+        if not self.queue_count:
+            return torch.ones_like(own).mean()
         others = (q.float()@self.queue[:int(self.queue_count)].T).amax(1)
         return (own>others).float().mean()
 
@@ -205,7 +211,8 @@ def rows_of_others(
     k:Tensor,  # (N, d), N may differ from process to process
 )->tuple: # their rows, and N relative to the mean of all processes
     "Rows of the other processes"
-    if n_processes()==1: return k[:0],1.
+    if n_processes()==1:
+        return k[:0],1.
     n = gather_rows(tensor([len(k)], device=k.device))
     padded = F.pad(k, (0, 0, 0, int(n.max())-len(k)))
     rows = gather_rows(padded[None])
@@ -257,7 +264,8 @@ def setup(self:SlicerModel,
 ):
     "Before training: normalisation statistics, k-mix's centroids, first content of the bank and of the queue"
     if fit_norm:
-        for net in (self.student,self.teacher): net.encoder.norm.fit(specs)
+        for net in (self.student,self.teacher):
+            net.encoder.norm.fit(specs)
     self.views.fit(specs, seed)
     self.fill_queue(specs[:1024], seed)
     return self

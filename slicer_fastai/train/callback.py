@@ -23,7 +23,8 @@ class SLICER(Callback):
         valid_bn:str='batch',  # batch norm in validation: by the 'batch' as in training, or by 'running' averages
         seed:int=42,           # of the views in validation: the same in every epoch
     ):
-        if valid_bn not in ('batch','running'): raise ValueError(f"valid_bn={valid_bn!r}: use 'batch' or 'running'")
+        if valid_bn not in ('batch','running'):
+            raise ValueError(f"valid_bn={valid_bn!r}: use 'batch' or 'running'")
         store_attr()
 
     @property
@@ -37,12 +38,14 @@ class SLICER(Callback):
         m = self.unwrapped
         res = m.loss(pred, *keys)
         self.learn.loss_parts = res.parts
-        if self.training and self.recorder.train_metrics: self.learn.loss_parts['accuracy'] = m.accuracy(pred[0], keys[1])
+        if self.training and self.recorder.train_metrics:
+            self.learn.loss_parts['accuracy'] = m.accuracy(pred[0], keys[1])
         return res.loss
 
     def before_fit(self):
         mixing = first(cb for cb in self.learn.cbs if isinstance(cb, MixHandler))
-        if mixing: raise ValueError(f'{mixing.name} mixes labels, and there are none: k-mix mixes clips (ratio, tfms); leave it out')
+        if mixing:
+            raise ValueError(f'{mixing.name} mixes labels, and there are none: k-mix mixes clips (ratio, tfms); leave it out')
 
     def before_batch(self):
         self.clean,self.any_batch,self.skipped = self.xb[0],True,False
@@ -50,7 +53,8 @@ class SLICER(Callback):
 
     def after_cancel_step(self): self.skipped = True        # float16 overflow: the optimiser did nothing
     def after_step(self):
-        if not self.skipped: self.unwrapped.update_teacher()
+        if not self.skipped:
+            self.unwrapped.update_teacher()
 
     def after_batch(self):
         cancelled = self.clean is None                      # by a callback before this one
@@ -74,7 +78,8 @@ def after_train(self:SLICER):
 def before_validate(self:SLICER):
     self.states = get_random_states()
     set_seed(self.seed+rank_distrib())
-    if self.valid_bn=='batch': self.unwrapped.batch_statistics()
+    if self.valid_bn=='batch':
+        self.unwrapped.batch_statistics()
 
 @patch
 def after_validate(self:SLICER):
@@ -104,7 +109,8 @@ class KeepMemory(Callback):
     order = SLICER.order
     def before_fit(self):
         device = torch.device(ifnone(self.dls.device, default_device()))
-        if device.type!='cpu' or sys.platform!='linux': return
+        if device.type!='cpu' or sys.platform!='linux':
+            return
         libc = CDLL(None)
         if hasattr(libc, 'mallopt'):
             libc.mallopt(-3, 2**25)      # M_MMAP_THRESHOLD, its largest value

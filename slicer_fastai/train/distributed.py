@@ -53,7 +53,8 @@ class ShareDL(DistributedDL):
         self.rng = random.Random(self.seed)
 
     def __iter__(self):
-        for self.batch,b in enumerate(super().__iter__()): yield b
+        for self.batch,b in enumerate(super().__iter__()):
+            yield b
 
     def before_iter(self): self.dl.before_iter()
     def new(self, *args, **kwargs): return self.dl.new(*args, **kwargs) # loaders made from it are not shared
@@ -119,7 +120,8 @@ def sync_batch_norms(m)->list: # (parent, name, layer)
     return own
 
 def put_layers_back(layers):
-    for parent,name,layer in layers: setattr(parent, name, layer)
+    for parent,name,layer in layers:
+        setattr(parent, name, layer)
 
 # %% ../../nbs/train/distributed.ipynb #62677d5b
 class Together(DistributedTrainer):
@@ -141,10 +143,12 @@ class Together(DistributedTrainer):
         self.put_back()
         self.check_same_data()
         m = self.learn.model.to(self.accelerator.device)
-        if self.sync_bn: self.own_norms = sync_batch_norms(m)
+        if self.sync_bn:
+            self.own_norms = sync_batch_norms(m)
         self.old = list(self.dls),self.learn.logger
         self.learn.model = self.accelerator.prepare(m)
-        if not self.state_is_shared: self.share_state(m)
+        if not self.state_is_shared:
+            self.share_state(m)
         self.learn.dls.loaders = [self._wrap_dl(dl) for dl in self.dls]
         if not is_first_process(): self.be_silent()
 
@@ -172,7 +176,8 @@ def before_validate(self:Together):
 def be_silent(self:Together):
     "Show nothing in this process"
     self.learn.logger = noop
-    for cb in self.learn.cbs.filter(risinstance(self.displays)): cb.run = False
+    for cb in self.learn.cbs.filter(risinstance(self.displays)):
+        cb.run = False
 
 # %% ../../nbs/train/distributed.ipynb #fb2a3a22
 @patch
@@ -190,7 +195,8 @@ def share_state(self:Together, m):
     "Copy the first process's buffers to all, but for the banks, and give each process its own seed"
     own = {id(b) for bank in m.views.banks for b in bank.buffers()}
     for b in m.buffers():
-        if id(b) not in own and b.numel(): dist.broadcast(b, 0)
+        if id(b) not in own and b.numel():
+            dist.broadcast(b, 0)
     seed = from_first(int(torch.randint(2**31, (1,))))
     torch.manual_seed(seed+process_index())
     self.state_is_shared = True
@@ -205,7 +211,8 @@ def check_same_data(self:Together):
         if other==everyones[0]: continue
         raise ValueError(f'process {i} has {other}, process 0 has {everyones[0]}: all need the same files and settings')
     n,p = len(dls.train_ds),len(everyones)
-    if n<p*dls.bs: raise ValueError(f'{n} clips to train on are fewer than {p} processes × bs={dls.bs}: use a smaller bs')
+    if n<p*dls.bs:
+        raise ValueError(f'{n} clips to train on are fewer than {p} processes × bs={dls.bs}: use a smaller bs')
 
 # %% ../../nbs/train/distributed.ipynb #b1a8ceb9
 class SameRecord(Callback):
@@ -218,7 +225,7 @@ class SameRecord(Callback):
 @patch
 @contextmanager
 def distrib_ctx(self:SlicerLearner,
-    sync_bn:bool=None,      # batch norm by the statistics of all processes; default: on GPUs, the only place where it works
+    sync_bn:bool=None,  # batch norm by the statistics of all processes; default: on GPUs, the only place where it works
     find_unused:bool=None,  # some parameters get no gradient; default: looked for
     **kwargs                # for accelerate's `Accelerator`
 ):
@@ -229,10 +236,12 @@ def distrib_ctx(self:SlicerLearner,
         return
     check_processes()
     cpu,m = torch.device(ifnone(self.dls.device, default_device())).type=='cpu',self.model
-    if cpu and sync_bn: raise ValueError('sync_bn: PyTorch synchronises batch norm on GPUs only; leave it out')
+    if cpu and sync_bn:
+        raise ValueError('sync_bn: PyTorch synchronises batch norm on GPUs only; leave it out')
     if cpu and batch_norms(m.student) and is_first_process():
         print(f'batch norm uses the {self.dls.bs} clips of each process by itself: PyTorch synchronises it on GPUs only')
-    if find_unused is None: find_unused = bool(unused_parameters(m))
+    if find_unused is None:
+        find_unused = bool(unused_parameters(m))
     together = Together(ifnone(sync_bn, not cpu), find_unused, cpu, **kwargs)
     quiet = nullcontext() if is_first_process() else redirect_stdout(io.StringIO())
     try:

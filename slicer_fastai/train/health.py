@@ -28,7 +28,8 @@ def effective_rank(
     z:Tensor,  # vectors (B, d)
 )->float: # 1 … min(B, d); nan where `z` is not finite
     "exp of the entropy of the normalised singular values (Roy & Vetterli 2007; RankMe, arXiv 2210.02885)"
-    if not z.isfinite().all(): return math.nan
+    if not z.isfinite().all():
+        return math.nan
     s = torch.linalg.svdvals(z.float())
     return float(torch.special.entr(s/s.sum().clamp_min(1e-12)).sum().exp())
 
@@ -90,7 +91,8 @@ def validation_losses(
     m,sums,n = get_model(learn.model),Counter(),0
     with untouched(m, seed):
         for x,*_ in learn.dls.valid.new(num_workers=0):
-            for name,value in look_at(m, x.as_subclass(Tensor), bn)[2].items(): sums[name] += value*len(x)
+            for name,value in look_at(m, x.as_subclass(Tensor), bn)[2].items():
+                sums[name] += value*len(x)
             n += len(x)
     return {name:total/n for name,total in sums.items()}
 
@@ -107,21 +109,25 @@ class Health(Callback):
     def before_fit(self): self.held = None                              # an interrupted fit may have left it
 
     def before_train(self):                                             # not `before_fit`, which `validate` calls too
-        if self.held is not None or has_no_epochs(self.learn): return
+        if self.held is not None or has_no_epochs(self.learn):
+            return
         bs = min(self.n, len(self.dls.valid_ds))
         with no_random(self.seed, reproducible=False):
             self.held = self.dls.valid.new(bs=bs, num_workers=0, shuffle=False, drop_last=False).one_batch()[0]
-        if len(self.held)<2: raise ValueError('Health: a spread needs two validation clips, there is one: use a larger valid_pct')
+        if len(self.held)<2:
+            raise ValueError('Health: a spread needs two validation clips, there is one: use a larger valid_pct')
         self.learn.health_log,self.since = [],time.time()
         self.log(self.epoch)
 
     def after_validate(self):
-        if self.held is not None: self.log(self.epoch+1)
+        if self.held is not None:
+            self.log(self.epoch+1)
 
     def after_fit(self):
         "Log a fit that a loss of NaN ended within an epoch (TerminateOnNaNCallback)"
         broken = self.held is not None and bool(torch.as_tensor(getattr(self.learn, 'loss', 0.)).isnan())
-        if broken and self.learn.health_log[-1]['epoch']<=self.epoch: self.log(self.epoch+1)
+        if broken and self.learn.health_log[-1]['epoch']<=self.epoch:
+            self.log(self.epoch+1)
         self.held = None
 
     def __getstate__(self): return {k:v for k,v in vars(self).items() if k!='held'}
@@ -138,7 +144,8 @@ def log(self:Health, epoch):
     row.update(measure(get_model(learn.model), self.held, self.seed, slicer.valid_bn))
     in_table = self.validated() if trained else validation_losses(learn, slicer.seed+process_index(), slicer.valid_bn)
     row.update({k:v for k,v in in_table.items() if k in row and k!='epoch'}, valid_clips=len(learn.dls.valid_ds))
-    for probe in learn.cbs.filter(risinstance(Probe)): row.update(probe.row)
+    for probe in learn.cbs.filter(risinstance(Probe)):
+        row.update(probe.row)
     learn.health_log.append(row)
     self.since = time.time()
 
@@ -159,7 +166,8 @@ class HealthLog:
         self.probe = first(k[:-2] for k in log[-1] if k.endswith('_n'))
 
     def __getattr__(self, k):
-        if k.startswith('_') or k=='log' or k not in self.log[-1]: raise AttributeError(f'no column {k!r} in this log')
+        if k.startswith('_') or k=='log' or k not in self.log[-1]:
+            raise AttributeError(f'no column {k!r} in this log')
         return self.log[-1][k]
 
     def col(self, k)->np.ndarray:
@@ -171,7 +179,8 @@ class HealthLog:
     def finite(self)->bool:
         "Are the last losses numbers?"
         losses = [self.instance_loss]
-        if self.n: losses.append(self.loss)
+        if self.n:
+            losses.append(self.loss)
         return bool(np.isfinite(losses).all())
 
     @property
@@ -200,7 +209,8 @@ def below(self:HealthLog)->np.ndarray: # nats, by epoch
 def gain(self:HealthLog)->float: # nats
     "Fall of the instance loss over the last `k` epochs, by a straight line"
     recent = self.below[-self.k-1:]
-    if not self.n or not np.isfinite(recent).all(): return 0.
+    if not self.n or not np.isfinite(recent).all():
+        return 0.
     slope = np.polyfit(range(len(recent)), recent, 1)[0]
     return float(slope*self.k)
 
@@ -231,8 +241,10 @@ def untrained(self:HealthLog)->float: # nan where it was not measured
 def start(self:HealthLog)->tuple: # accuracy, and whose it is
     "What the probe has to beat: the encoder that training began with; where that is not known, this fit's first row"
     begun = self.log[-1].get(f'{self.probe}_start', math.nan)
-    if not math.isnan(begun): return begun,'the encoder it began with'
-    if not math.isnan(self.untrained): return self.untrained,'the untrained encoder'
+    if not math.isnan(begun):
+        return begun,'the encoder it began with'
+    if not math.isnan(self.untrained):
+        return self.untrained,'the untrained encoder'
     return self.col(self.probe)[0],'the start of this fit'
 
 @patch
@@ -293,12 +305,14 @@ def trend_text(r):
 @rule('the loss is not a number, or above 1.5 × chance', 'lower lr, `learn.lr_find()` proposes one')
 def diverged(r):
     if not r.finite: return 'the loss is not a number'
-    if r.instance_loss>1.5*r.chance: return f'the loss is {r.instance_loss:.1f} nats, far above chance ({r.chance:.1f})'
+    if r.instance_loss>1.5*r.chance:
+        return f'the loss is {r.instance_loss:.1f} nats, far above chance ({r.chance:.1f})'
 
 @rule('fewer than 2 epochs', 'train on, a diagnosis needs two epochs')
 def early(r):
     epochs = '1 epoch' if r.n==1 else f'{r.n} epochs'
-    if r.n<2: return f'{epochs}, {loss_text(r)}'
+    if r.n<2:
+        return f'{epochs}, {loss_text(r)}'
 
 @rule('spread of the instance vectors < 0.1', 'start again with a lower lr, or less weight decay')
 def collapsed(r):
@@ -320,7 +334,8 @@ def worse_than_before(r):
 @rule('fewer than 12 validation clips', 'more recordings, or a larger valid_pct')
 def too_few_clips(r):
     n = r.log[-1].get('valid_clips', r.clips)
-    if n<12: return f'{loss_text(r)}, but {n} validation clips are too few to tell'
+    if n<12:
+        return f'{loss_text(r)}, but {n} validation clips are too few to tell'
 
 @rule("accuracy ≥ 95 %, or a clip's views less than 2 % as far apart as two clips; and no probe rose in the second half",
       'stronger views (more tfms, larger ratio)')
@@ -334,7 +349,8 @@ def not_learning(r):
     at_chance = r.below[-1]<.1
     learned = r.below[-1]-r.below[0]
     stuck = r.spent and r.below[0]<.2*r.chance and learned<=.05*r.chance
-    if (at_chance or stuck) and r.lift<=0: return loss_text(r)
+    if (at_chance or stuck) and r.lift<=0:
+        return loss_text(r)
 
 # %% ../../nbs/train/health.ipynb #444d64d5
 @rule('as learning, but lr is spent (below a tenth of its highest)', 'a longer schedule')
@@ -344,25 +360,30 @@ def cut_short(r):
 @rule('over the last third of the epochs (3 at least) the loss fell by 2 % of chance, by a straight line, or a probe '
       'beat its earlier best by 2 standard errors', 'train on')
 def learning(r):
-    if r.gain>r.notable: return trend_text(r)
-    if r.rose(r.k): return f'{trend_text(r)} while {r.probe} rose'
+    if r.gain>r.notable:
+        return trend_text(r)
+    if r.rose(r.k):
+        return f'{trend_text(r)} while {r.probe} rose'
 
 @rule('by the same line the loss rose by 2 % of chance, within 10 epochs and before it had fallen by 10 % of chance since '
       'the first', 'train longer')
 def unsettled(r):
     best = r.below[1:].max()-r.below[1]
     learned = best>.1*r.chance
-    if r.gain<-r.notable and r.n<10 and not learned: return trend_text(r)
+    if r.gain<-r.notable and r.n<10 and not learned:
+        return trend_text(r)
 
 @rule('by the same line the loss rose by 2 % of chance', 'lower lr, or go back to an earlier epoch (SaveModelCallback keeps the best)')
 def getting_worse(r):
-    if r.gain<-r.notable: return trend_text(r)
+    if r.gain<-r.notable:
+        return trend_text(r)
 
 # %% ../../nbs/train/health.ipynb #993e0f91
 @rule('the loss has levelled off, and a probe is where it was before training', 'more clips, or other views')
 def nothing_gained(r):
     known = r.probe and not math.isnan(r.score)
-    if known and r.lift==0: return trend_text(r)
+    if known and r.lift==0:
+        return trend_text(r)
 
 @rule('the loss has levelled off, and lr is spent', 'stop here')
 def finished(r):
@@ -384,9 +405,11 @@ def probe_sentence(
     r:HealthLog,
 )->str:
     "What a probe says of the encoder, trained against untrained"
-    if not r.probe: return 'without labels it cannot be known whether the encoder got better (add KNNProbe)'
+    if not r.probe:
+        return 'without labels it cannot be known whether the encoder got better (add KNNProbe)'
     was,whose = r.start
-    if math.isnan(r.score) or math.isnan(was): return f'{r.probe} {was:.0%} → not a number'
+    if math.isnan(r.score) or math.isnan(was):
+        return f'{r.probe} {was:.0%} → not a number'
     verdict = {1:'better than', 0:'no gain over', -1:'worse than'}[r.lift]
     return f'{r.probe} {was:.0%} → {r.score:.0%} ± {r.se:.0%}: {verdict} {whose}'
 
@@ -418,9 +441,11 @@ def plot_lines(ax, x, title, ylabel, top=None, **lines):
     for (label,y),(style,colour) in zip(lines.items(), styles):
         ax.plot(x, y, style, c=colour, ms=3, lw=1.2, label=label.replace('_',' '))
     ax.set(title=title, ylabel=ylabel, xlabel='epoch')
-    if top is not None: ax.set_ylim(-.03*top, 1.06*top)
+    if top is not None:
+        ax.set_ylim(-.03*top, 1.06*top)
     ax.xaxis.get_major_locator().set_params(integer=True)
-    if len(lines)>1: ax.legend(fontsize=7, frameon=False)
+    if len(lines)>1:
+        ax.legend(fontsize=7, frameon=False)
 
 def draw_dashboard(df, axs):
     "A log as eight pictures"
@@ -446,9 +471,12 @@ def plot_health(self:SlicerLearner,
 )->np.ndarray: # the axes
     "The log of `Health` in eight pictures, and its diagnosis; raises ValueError where `Health` has logged no fit"
     df,new = pd.DataFrame(self.log_of_health()).set_index('epoch'),axs is None
-    if new: fig,axs = plt.subplots(2, 4, figsize=figsize, constrained_layout=True)
+    if new:
+        fig,axs = plt.subplots(2, 4, figsize=figsize, constrained_layout=True)
     axs = np.asarray(axs).ravel()
-    if len(axs)<8: raise ValueError(f'axs: the dashboard needs 8 axes, not {len(axs)}')
+    if len(axs)<8:
+        raise ValueError(f'axs: the dashboard needs 8 axes, not {len(axs)}')
     draw_dashboard(df, axs)
-    if new: fig.suptitle(textwrap.fill(self.diagnose(), int(figsize[0]*11)), fontsize=9)
+    if new:
+        fig.suptitle(textwrap.fill(self.diagnose(), int(figsize[0]*11)), fontsize=9)
     return axs

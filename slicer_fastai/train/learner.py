@@ -39,7 +39,8 @@ def names_saved(
 )->bool:
     "Does it name a saved encoder: a folder, one that comes with the library, owner/name on the hub?"
     if isinstance(arch, Path): return True
-    if not isinstance(arch, str) or timm.is_model(arch.split('.')[0]): return False
+    if not isinstance(arch, str) or timm.is_model(arch.split('.')[0]):
+        return False
     return shipped(arch).is_dir() or '/' in arch and ':' not in arch
 
 def saved_encoder(
@@ -51,7 +52,8 @@ def saved_encoder(
 
 def make_encoder(arch, pretrained:bool, front, arch_kwargs)->AudioEncoder:
     "The encoder to train: a copy of one that is there, or a new network; ValueError for arguments that only a new one takes"
-    if isinstance(arch, AudioEncoder): enc = deepcopy(arch)
+    if isinstance(arch, AudioEncoder):
+        enc = deepcopy(arch)
     elif names_saved(arch): enc = saved_encoder(arch)
     else: return AudioEncoder(arch, pretrained, front=front, **(arch_kwargs or {}))
     if pretrained or arch_kwargs:
@@ -122,7 +124,8 @@ def check_arguments(
 ):
     "An error for what makes no sense here, and for what nobody knows"
     own = first(o for o in ('model','loss_func') if o in kwargs)
-    if own: raise ValueError(f"{own}: SlicerLearner makes its own; the network is `arch`, the loss SLICER's "
+    if own:
+        raise ValueError(f"{own}: SlicerLearner makes its own; the network is `arch`, the loss SLICER's "
                              '(cluster_weight, entropy_weight, symmetric, temp)')
     known = parameter_names(cls)
     unknown = first(k for k in kwargs if k not in known)
@@ -140,7 +143,8 @@ def default_metrics(
 def check_clusters(views, n:int):
     "ValueError where k-mix has more clusters than there are clips"
     k = len(views.kmix.centroids) if views.kmix else 0
-    if n<k: raise ValueError(f'kmix_clusters={k} needs as many training clips, there are {n}: lower it, or leave kmix out of tfms')
+    if n<k:
+        raise ValueError(f'kmix_clusters={k} needs as many training clips, there are {n}: lower it, or leave kmix out of tfms')
 
 # %% ../../nbs/train/learner.ipynb #867507ac
 @delegates(Learner.__init__, but=['model','loss_func','metrics','splitter','lr'])
@@ -149,14 +153,14 @@ def check_clusters(views, n:int):
 class SlicerLearner(WholeFiles, BFloat16, Learner):
     "A `Learner` that pre-trains an audio encoder on unlabelled sound by SLICER (arXiv 2211.01519)"
     def __init__(self,
-        dls,                            # `SlicerDataLoaders`, or any `DataLoaders` with a `FrontEnd` among their batch transforms
+        dls,  # `SlicerDataLoaders`, or any `DataLoaders` with a `FrontEnd` among their batch transforms
         arch='audiontt',                # new: 'audiontt', any timm name, an `nn.Module`; to go on from: 'slicer-small', a folder, owner/name on the hub, an `AudioEncoder` (copied)
         pretrained:bool=False,          # timm's weights for `arch`
         arch_kwargs:dict=None,          # more for a new encoder, e.g. `dict(d=512)` for 'audiontt' (SLICER: 2048)
         queue_size:int=None,            # keys in the queue (SLICER: 65536); default: see `size_defaults`
         bank_size:int=None,             # clips in the bank (SLICER: 2048); default: see `size_defaults`
         local_weight:float=None,        # weight of the local loss (SLICER: 0); default: 1 where `local_fits`, else 0
-        refit_norm:bool=None,           # take the normalisation from these data; default: for an encoder that has none yet
+        refit_norm:bool=None,  # take the normalisation from these data; default: for an encoder that has none yet
         seed:int=42,                    # of the sample, of k-means, and of validation's views
         splitter=None,                  # parameter groups; default: encoder, heads
         metrics=None,                   # default: instance loss, cluster loss, accuracy, chance
@@ -168,7 +172,8 @@ class SlicerLearner(WholeFiles, BFloat16, Learner):
         front = front_end(dls)
         enc = make_encoder(arch, pretrained, front, arch_kwargs)
         self.started_from = encoder_name(arch) if enc.norm.fitted else None
-        if self.started_from: dls = self._take_over(dls, enc, refit_norm)
+        if self.started_from:
+            dls = self._take_over(dls, enc, refit_norm)
         enc.set_front(front_end(dls))
         n,sizes = len(dls.train_ds),size_defaults(len(dls.train_ds))
         views = slicer_views(enc.norm, n_mels=enc.front.n_mels, bank_size=ifnone(bank_size, sizes['bank_size']),
@@ -254,7 +259,8 @@ def first_below(
 ): # a step, counted from `skip`; None where the clusters stay in use
     "The step at which smoothed exp(entropy) falls below `share` of what it was in the first five"
     smooth = tensor([float(o) for o in entropy])
-    for i in range(1, len(smooth)): smooth[i] = (smooth[i-1]+smooth[i])/2
+    for i in range(1, len(smooth)):
+        smooth[i] = (smooth[i-1]+smooth[i])/2
     fallen = smooth[:5].mean()-smooth[skip:][:most]>-math.log(share)
     steps = fallen.nonzero().flatten().tolist()
     return steps[0] if steps else None
@@ -268,7 +274,8 @@ def before_collapse(
 )->tuple: # the rate, and its point on the curve
     "Proposes the rate at which clusters in use, exp(entropy), fall below `share` of what they were; if they never do, fastai's valley"
     i = first_below(entropy, num_it//10, len(lrs), share) if len(entropy) else None
-    if i is None: return valley(lrs, losses, num_it)
+    if i is None:
+        return valley(lrs, losses, num_it)
     return float(lrs[i]),(float(lrs[i]),losses[i])
 
 # %% ../../nbs/train/learner.ipynb #fe653032
@@ -276,7 +283,8 @@ def before_collapse(
 @delegates(Learner.lr_find, but=['suggest_funcs'], keep=True)
 def lr_find(self:SlicerLearner, *args, suggest_funcs=before_collapse, **kwargs):
     "As fastai's, but proposes `before_collapse`; random numbers are put back, too, so that training goes on as without it"
-    if n_launched()>1: raise ValueError('lr_find works in one process: find the rate with `python`, then launch several')
+    if n_launched()>1:
+        raise ValueError('lr_find works in one process: find the rate with `python`, then launch several')
     watch = WatchClusters()
     funcs = [partial(f, entropy=watch.seen) if f is before_collapse else f for f in L(suggest_funcs)]
     with keep_random_state(self.dls.train), self.added_cbs(watch):

@@ -26,7 +26,8 @@ def binomial_se(
     n:int,    # clips it was measured on
 )->float: # at least the error of one clip; 0 where `p` is NaN or `n` is 0
     "Standard error of an accuracy"
-    if not n or math.isnan(p): return 0.
+    if not n or math.isnan(p):
+        return 0.
     variance = max(p*(1-p), 1/n)
     return math.sqrt(variance/n)
 
@@ -39,7 +40,8 @@ def labelled_specs(dls, ds, max_n, seed)->tuple: # log-mels (n, 1, n_mels, frame
     "Log-mels and labels of up to `max_n` clips of data set `ds`; raises ValueError where it has no labels"
     items = L(ds.items, use_list=None)[random_choice(len(ds.items), max_n, seed)]
     batches = list(dls.test_dl(items, with_labels=True, bs=64, num_workers=0))
-    if len(batches[0])<2: raise ValueError('the probe needs labels: use labelled DataLoaders, or give (files, labels) twice')
+    if len(batches[0])<2:
+        raise ValueError('the probe needs labels: use labelled DataLoaders, or give (files, labels) twice')
     specs = torch.cat([b[0].as_subclass(Tensor).cpu() for b in batches])
     return specs,np.concatenate([b[1].cpu().numpy() for b in batches])
 
@@ -76,15 +78,18 @@ class Probe(Callback):
         names.insert(len(names)-self.recorder.add_time, self.column)
 
     def before_train(self):
-        if self.held is None or not math.isnan(self.value): return
+        if self.held is None or not math.isnan(self.value):
+            return
         self.look()
-        if entered_keys(get_model(self.learn.model)): return            # steps were made before this fit
+        if entered_keys(get_model(self.learn.model)):
+            return            # steps were made before this fit
         self.untrained = self.value
         if getattr(self.learn, 'started_from', None):                   # training goes on from an encoder
             self.start,self.untrained = self.value,self.accuracy_of(self.learn.encoder.untrained(self.seed))
 
     def after_validate(self):
-        if self.held is None or self.recorder.cancel_valid: return
+        if self.held is None or self.recorder.cancel_valid:
+            return
         self.recorder.log.append(self.look())
 
     def after_fit(self): self.held = None
@@ -98,8 +103,10 @@ def read_clips(self:Probe)->list: # twice (log-mels, labels)
     if isinstance(dls, DataLoaders):
         sets = [dls.train_ds,dls.valid_ds] if self.test is None else [dls.train_ds]
         res = [labelled_specs(dls, ds, self.max_n, self.seed) for ds in sets]
-    elif self.test is None: raise ValueError(f'{self.name}: test is missing: give (files, labels) for it, too')
-    else: res = [self.read_files(*dls)]
+    elif self.test is None:
+        raise ValueError(f'{self.name}: test is missing: give (files, labels) for it, too')
+    else:
+        res = [self.read_files(*dls)]
     return res if self.test is None else [*res,self.read_files(*self.test)]
 
 @patch

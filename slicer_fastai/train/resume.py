@@ -29,7 +29,8 @@ class TensorBox:
     )->str: # its number
         t = t.detach().as_subclass(Tensor)
         place = t.data_ptr(),t.shape,t.stride(),t.dtype,t.device
-        if t.numel() and place in self.seen: return self.seen[place][0]
+        if t.numel() and place in self.seen:
+            return self.seen[place][0]
         number = str(len(self.tensors))
         self.tensors[number] = t.to('cpu', copy=True).contiguous()
         self.seen[place] = number,t                                     # keep `t`: no other tensor may get its memory
@@ -54,20 +55,29 @@ def list_to_json(items, box):
 
 def state_to_json(o, box):
     "A state as JSON with its tensors in `box`; raises TypeError for anything that cannot be kept"
-    if isinstance(o, np.generic): o = o.item()
-    if isinstance(o, float): o = float(o)                               # also subclasses, such as a probe's result
-    if o is None or type(o) in (str,int,float,bool): return o
-    if isinstance(o, Tensor): return {'tensor':box.put(o)}
-    if isinstance(o, np.ndarray) and o.dtype.kind in 'iufb': return {'array':[str(o.dtype), o.tolist()]}
-    if isinstance(o, dict): return {'dict':[[state_to_json(k, box), state_to_json(v, box)] for k,v in o.items()]}
+    if isinstance(o, np.generic):
+        o = o.item()
+    if isinstance(o, float):
+        o = float(o)                               # also subclasses, such as a probe's result
+    if o is None or type(o) in (str,int,float,bool):
+        return o
+    if isinstance(o, Tensor):
+        return {'tensor':box.put(o)}
+    if isinstance(o, np.ndarray) and o.dtype.kind in 'iufb':
+        return {'array':[str(o.dtype), o.tolist()]}
+    if isinstance(o, dict):
+        return {'dict':[[state_to_json(k, box), state_to_json(v, box)] for k,v in o.items()]}
     for name,cls in list_types.items():
-        if type(o) is cls: return {name:list_to_json(list(o), box)}
+        if type(o) is cls:
+            return {name:list_to_json(list(o), box)}
     raise TypeError(f'a state cannot hold a {type(o).__name__}')
 
 # %% ../../nbs/train/resume.ipynb #c9e73358
 def list_from_json(o, tensors):
-    if isinstance(o, list): return [state_from_json(x, tensors) for x in o]
-    if 'floats' in o: return tensors[o['floats']].tolist()
+    if isinstance(o, list):
+        return [state_from_json(x, tensors) for x in o]
+    if 'floats' in o:
+        return tensors[o['floats']].tolist()
     return list(tensors[o['scalars']].unbind())
 
 def state_from_json(o, tensors):
@@ -75,8 +85,10 @@ def state_from_json(o, tensors):
     if not isinstance(o, dict): return o
     (kind,v), = o.items()
     if kind=='tensor': return tensors[v]
-    if kind=='array': return np.array(v[1], dtype=v[0])
-    if kind=='dict': return {state_from_json(k, tensors):state_from_json(x, tensors) for k,x in v}
+    if kind=='array':
+        return np.array(v[1], dtype=v[0])
+    if kind=='dict':
+        return {state_from_json(k, tensors):state_from_json(x, tensors) for k,x in v}
     return list_types[kind](list_from_json(v, tensors))
 
 # %% ../../nbs/train/resume.ipynb #576e1633
@@ -127,7 +139,8 @@ class States:
         data,old = state_bytes(state),self.files
         number = self.number(old[-1])+1 if old else 0
         fn = write_whole(self.folder/f'state-{number:06d}-{fingerprint(data)}.safetensors', data)
-        for f in (*old[:-1], *self.folder.glob('state-*.tmp')): f.unlink(missing_ok=True)
+        for f in (*old[:-1], *self.folder.glob('state-*.tmp')):
+            f.unlink(missing_ok=True)
         return fn
 
 # %% ../../nbs/train/resume.ipynb #44046304
@@ -136,7 +149,8 @@ def whole(self:States):
     "Iterate over the undamaged states, the newest first; warn about each damaged file"
     for f in reversed(self.files):
         data = read_bounded(f, most=2**40)
-        if f'-{fingerprint(data)}.' in f.name: yield checked_state(f, data)
+        if f'-{fingerprint(data)}.' in f.name:
+            yield checked_state(f, data)
         else: warnings.warn(f'{f} differs from its checksum: using the state before it')
 
 @patch
@@ -149,9 +163,12 @@ def load(self:States): # the state, or None where the folder holds none
 @patch
 def remove(self:States):
     "Delete the states of all processes, and the folder if nothing else is in it"
-    for f in self.folder.glob('process-*'): States(f).remove()
-    for f in self.folder.glob('state-*'): f.unlink()
-    if self.folder.is_dir() and not any(self.folder.iterdir()): self.folder.rmdir()
+    for f in self.folder.glob('process-*'):
+        States(f).remove()
+    for f in self.folder.glob('state-*'):
+        f.unlink()
+    if self.folder.is_dir() and not any(self.folder.iterdir()):
+        self.folder.rmdir()
 
 # %% ../../nbs/train/resume.ipynb #09dddeff
 def random_state(dls)->dict:
@@ -165,14 +182,16 @@ def set_random_state(state, dls):
     random.setstate(state['python'])
     np.random.set_state(state['numpy'])
     torch.set_rng_state(state['torch'])
-    if len(state['cuda'])==torch.cuda.device_count(): torch.cuda.set_rng_state_all(state['cuda'])
+    if len(state['cuda'])==torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state['cuda'])
     for dl,rng in zip(dls.loaders, state['loaders']):
         if rng: dl.rng.setstate(rng)
 
 # %% ../../nbs/train/resume.ipynb #98eb433a
 def like_param(t, p):
     "`t` on the device of parameter `p`, and in its memory layout where the shapes agree"
-    if t.shape!=p.shape: return t.to(p.device)
+    if t.shape!=p.shape:
+        return t.to(p.device)
     return torch.empty_like(p, dtype=t.dtype).copy_(t)
 
 def set_opt_state(opt, state):
@@ -217,7 +236,8 @@ def kept_values(o)->dict:
     "The attributes of an object that a state can hold"
     kept = {}
     for name,value in vars(o).items():
-        if name not in not_kept and can_be_kept(value): kept[name] = value
+        if name not in not_kept and can_be_kept(value):
+            kept[name] = value
     return kept
 
 # %% ../../nbs/train/resume.ipynb #d82a4d6c
@@ -239,16 +259,19 @@ def check_value(o, name, value):
 
 def set_values(o, values):
     "Restore what `kept_values` gave"
-    for name,value in values.items(): check_value(o, name, value)
+    for name,value in values.items():
+        check_value(o, name, value)
     vars(o).update(values)
 
 def set_object_state(learn, state):
     """Restore what `object_state` gave; a callback that is new keeps its values.
     Raises ValueError for an attribute of the learner that no state holds"""
     for k,v in state['learn'].items():
-        if k not in learner_attributes: raise ValueError(f'a state sets the attribute {k!r} of the learner')
+        if k not in learner_attributes:
+            raise ValueError(f'a state sets the attribute {k!r} of the learner')
         setattr(learn, k, v)
-    for metric,values in zip(kept_metrics(learn), state['metrics']): set_values(metric, values)
+    for metric,values in zip(kept_metrics(learn), state['metrics']):
+        set_values(metric, values)
     cbs = kept_callbacks(learn)
     for name,values in state['cbs']:
         cb = first(o for o in cbs if type(o).__name__==name)
@@ -274,7 +297,8 @@ def file_start(
 )->bytes: # its size and its first bytes; empty where it cannot be read
     "What tells a file from another one of the same name"
     try:
-        with open(file, 'rb') as f: return f'{os.fstat(f.fileno()).st_size} '.encode()+f.read(n)
+        with open(file, 'rb') as f:
+            return f'{os.fstat(f.fileno()).st_size} '.encode()+f.read(n)
     except OSError: return b''
 
 def contents_fingerprint(
@@ -296,7 +320,8 @@ def scheduled_values(learn, points=(0.,.1,.2,.5,.9))->dict: # name → values at
 
 def is_plain(v)->bool:
     "Is it a number, a string, None, or a list of them?"
-    if isinstance(v, (list,tuple)): return all(is_plain(o) for o in v)
+    if isinstance(v, (list,tuple)):
+        return all(is_plain(o) for o in v)
     return type(v) in (str,int,float,bool,type(None))
 
 # %% ../../nbs/train/resume.ipynb #1885a7d2
@@ -305,7 +330,8 @@ def model_settings(m)->dict:
     res = {f'shape of {k}':list(v.shape) for k,v in m.state_dict().items()}
     for name,layer in m.named_modules():
         for k,v in vars(layer).items():
-            if k[0]!='_' and k!='training' and is_plain(v): res[f'{k} of {name or type(m).__name__}'] = v
+            if k[0]!='_' and k!='training' and is_plain(v):
+                res[f'{k} of {name or type(m).__name__}'] = v
     return res
 
 def plain_arguments(cb)->dict:
@@ -323,7 +349,8 @@ def opt_settings(learn, schedule)->dict:
     res = {}
     for i,hypers in enumerate(learn.opt.hypers, 1):
         for k,v in hypers.items():
-            if k not in schedule and is_plain(v): res[f'{k} of group {i}'] = v
+            if k not in schedule and is_plain(v):
+                res[f'{k} of group {i}'] = v
     return res
 
 # %% ../../nbs/train/resume.ipynb #1f6c3166
@@ -339,7 +366,8 @@ def run_settings(
                contents_of_the_clips=contents_fingerprint(dls.train_ds),
                optimiser=getattr(learn.opt_func, '__name__', type(learn.opt).__name__),
                frozen=getattr(learn.opt, 'frozen_idx', 0))
-    if n_processes()>1: res['processes'] = n_processes()
+    if n_processes()>1:
+        res['processes'] = n_processes()
     res.update({f'schedule of {k}':v for k,v in schedule.items()})
     res.update(**opt_settings(learn, schedule), **model_settings(get_model(learn.model)), **callback_settings(learn))
     return json.loads(json.dumps(res))
@@ -353,11 +381,14 @@ def settings_that_differ(
     "Name the settings that differ; the batch may be split among another number of processes"
     old,new = dict(old),dict(new)
     n_old,n_new = old.pop('processes', 1),new.pop('processes', 1)
-    if n_old!=n_new and old['bs']*n_old==new['bs']*n_new: old['bs'] = new['bs']
-    if 'contents_of_the_clips' not in old: new.pop('contents_of_the_clips', None)    # of an earlier version
+    if n_old!=n_new and old['bs']*n_old==new['bs']*n_new:
+        old['bs'] = new['bs']
+    if 'contents_of_the_clips' not in old:
+        new.pop('contents_of_the_clips', None)    # of an earlier version
     names = [k for k in {**old, **new} if old.get(k)!=new.get(k)]
     parts = [f'{k} was {old.get(k)!r:.60} and is {new.get(k)!r:.60} here' for k in names[:at_most]]
-    if len(names)>at_most: parts.append(f'and {len(names)-at_most} more')
+    if len(names)>at_most:
+        parts.append(f'and {len(names)-at_most} more')
     return '; '.join(parts)
 
 # %% ../../nbs/train/resume.ipynb #642ac3d7
@@ -370,7 +401,8 @@ class StopByHand(Callback):
     def before_fit(self):
         self.hit = self.asked = False
         self.main = threading.current_thread() is threading.main_thread()
-        if self.main: self.handler = signal.signal(signal.SIGINT, self.stop)
+        if self.main:
+            self.handler = signal.signal(signal.SIGINT, self.stop)
 
     def stop(self, *args):
         if self.hit: self.end(KeyboardInterrupt)
@@ -386,18 +418,21 @@ class StopByHand(Callback):
 
     def end(self, ex=None):
         "Give the signal back, and raise `ex`"
-        if self.main: signal.signal(signal.SIGINT, self.handler)
+        if self.main:
+            signal.signal(signal.SIGINT, self.handler)
         self.main = False
         if ex: raise ex
 
 # %% ../../nbs/train/resume.ipynb #234e8ede
 @patch
 def leave(self:StopByHand):
-    if self.hit and self.training: self.end(self.ends)                  # validation runs to its end
+    if self.hit and self.training:
+        self.end(self.ends)                  # validation runs to its end
 
 @patch
 def before_train(self:StopByHand):
-    if self.hit: self.end(self.ends)
+    if self.hit:
+        self.end(self.ends)
 
 @patch
 def after_batch(self:StopByHand):
@@ -435,11 +470,13 @@ class Resume(StopByHand):
     def after_batch(self):
         if not self.training: return
         due, = self.agree(time.monotonic()-self.when>60*self.minutes)
-        if self.hit or due: self.save(self.learn.epoch, self.learn.iter+1)
+        if self.hit or due:
+            self.save(self.learn.epoch, self.learn.iter+1)
         self.leave()
 
     def after_epoch(self):
-        if self.learn.epoch+1==self.learn.n_epoch: self.save(self.learn.n_epoch)
+        if self.learn.epoch+1==self.learn.n_epoch:
+            self.save(self.learn.n_epoch)
 
 # %% ../../nbs/train/resume.ipynb #23684a07
 @patch
@@ -454,9 +491,11 @@ def state(self:Resume, epoch, batch)->dict:
 @patch
 def save(self:Resume, epoch, batch=0):
     "Save the state; warn once where the disk does not take it"
-    try: self.states.save(self.state(epoch, batch))
+    try:
+        self.states.save(self.state(epoch, batch))
     except OSError as e:
-        if not self.warned: warnings.warn(f'the state of the run could not be saved, training goes on without it: {e}')
+        if not self.warned:
+            warnings.warn(f'the state of the run could not be saved, training goes on without it: {e}')
         self.warned = True
     self.when = time.monotonic()
 
@@ -482,10 +521,12 @@ def set_parts(self:Resume, s):
     get_model(learn.model).load_state_dict(s['model'])
     set_opt_state(learn.opt, s['opt'])
     set_grads(learn.opt, s['grads'])
-    if s['scaler']: learn.scaler.load_state_dict(s['scaler'])
+    if s['scaler']:
+        learn.scaler.load_state_dict(s['scaler'])
     set_object_state(learn, s)
     set_random_state(s['random'], learn.dls)
-    if self.moved and not is_first_process(): torch.manual_seed(int(torch.randint(2**31, ()))+process_index())
+    if self.moved and not is_first_process():
+        torch.manual_seed(int(torch.randint(2**31, ()))+process_index())
 
 # %% ../../nbs/train/resume.ipynb #0e1ea3d4
 held_locks = {}  # folder → lock; of fits of this process, also of those that ended in an error
@@ -512,7 +553,8 @@ def before_fit(self:Resume):
 @patch
 def begin(self:Resume):
     "Look for a state to continue from"
-    if self.force and is_first_process(): self.remove()
+    if self.force and is_first_process():
+        self.remove()
     distrib_barrier()
     self.begun,self.when = run_settings(self.learn),time.monotonic()
     self.back = self.newest()
@@ -521,12 +563,14 @@ def begin(self:Resume):
 
 def check_count(name, value, most:int):
     "ValueError unless `value` is a whole number from 0 to `most`"
-    if type(value) is not int or not 0<=value<=most: raise ValueError(f'{name} {value!r} of {most}')
+    if type(value) is not int or not 0<=value<=most:
+        raise ValueError(f'{name} {value!r} of {most}')
 
 def check_step(state, learn):
     "ValueError where a state is not of a step of this fit"
     missing = {'epoch','batch','model','opt','grads','scaler','learn','cbs','metrics','start','random'}-set(state)
-    if missing: raise ValueError(f'it lacks {", ".join(sorted(missing))}')
+    if missing:
+        raise ValueError(f'it lacks {", ".join(sorted(missing))}')
     epoch,batch = state['epoch'],state['batch']
     check_count('epoch', epoch, learn.n_epoch)
     check_count('batch', batch, len(learn.dls.train))
@@ -542,22 +586,27 @@ def go_on(self:Resume):
                          'Use another folder, or force=True to start again')
     epoch,n,learn = self.back['epoch'],self.learn.n_epoch,self.learn
     says = f'goes on in epoch {epoch+1} of {n}, after batch {self.back["batch"]}' if epoch<n else f'all {n} epochs are done'
-    if is_first_process(): print(f'{self.folder}: {says}{self.moved}')
+    if is_first_process():
+        print(f'{self.folder}: {says}{self.moved}')
     bar = getattr(getattr(learn, 'progress', None), 'mbar', None)
-    if bar: bar.update(0)                                               # a bar must start before a later epoch
+    if bar:
+        bar.update(0)                                               # a bar must start before a later epoch
     learn._with_events = self.skip_done_epochs
-    if epoch==n: self.set_state(self.back)
+    if epoch==n:
+        self.set_state(self.back)
 
 # %% ../../nbs/train/resume.ipynb #61f9a48e
 @patch
 def skip_done_epochs(self:Resume, f, event_type, ex, final=noop):
     "Replaces `Learner._with_events`: no events in epochs that are done"
-    if event_type=='epoch' and self.learn.epoch<self.back['epoch']: return
+    if event_type=='epoch' and self.learn.epoch<self.back['epoch']:
+        return
     type(self.learn)._with_events(self.learn, f, event_type, ex, final)
 
 @patch
 def before_epoch(self:Resume):
-    if self.back: self.learn.all_batches = self.rest_of_epoch
+    if self.back:
+        self.learn.all_batches = self.rest_of_epoch
 
 @patch
 def rest_of_epoch(self:Resume):
@@ -565,17 +614,21 @@ def rest_of_epoch(self:Resume):
     learn,s,self.back = self.learn,self.back,None
     del learn.all_batches,learn._with_events
     learn.n_iter,self.start = len(learn.dl),s['start']
-    with as_damaged(self.folder): set_random_state(s['start'], learn.dls)
+    with as_damaged(self.folder):
+        set_random_state(s['start'], learn.dls)
     can_skip = hasattr(learn.dl, 'from_batch')                          # tar shards that are done are not opened
     first_read = max(s['batch']-1, 0) if can_skip else 0
     batches = enumerate(learn.dl.from_batch(first_read) if first_read else learn.dl, first_read)
-    for _ in range(s['batch']-first_read): next(batches)
+    for _ in range(s['batch']-first_read):
+        next(batches)
     self.set_state(s)
-    for i,b in batches: learn.one_batch(i, b)
+    for i,b in batches:
+        learn.one_batch(i, b)
 
 @patch
 def after_fit(self:Resume):
-    for k in ('all_batches','_with_events'): vars(self.learn).pop(k, None)
+    for k in ('all_batches','_with_events'):
+        vars(self.learn).pop(k, None)
     self.back = None
     StopByHand.after_fit(self)
     leave_folder(self.folder)
@@ -586,9 +639,12 @@ def newest(self:Resume): # a state, or None
     "The state to continue from, of the same step in all processes"
     n,self.moved = n_processes(),''
     s = self.states.load() if is_first_process() else None
-    with as_damaged(self.folder): old_n = from_first(s and s['settings'].get('processes', 1))
-    if not old_n or old_n==n==1: return s
-    if old_n==n: return self.newest_common(n)
+    with as_damaged(self.folder):
+        old_n = from_first(s and s['settings'].get('processes', 1))
+    if not old_n or old_n==n==1:
+        return s
+    if old_n==n:
+        return self.newest_common(n)
     s = state_of(from_first(s and state_bytes(s)))
     s['batch'] = s['batch']*old_n*s['settings']['bs']//(n*self.begun['bs'])
     self.moved = (f'; started with {old_n} process{"es"*(old_n>1)}, continues with {n}: all with the bank of the first, and from '

@@ -35,7 +35,8 @@ class TaskResult(ProbeResult):
             groups = [f'{fold}/{group}' for fold,part in enumerate(parts) for group in part.groups]
             info = dict(folds=[float(part) for part in parts])
             value = np.mean(info['folds'])
-        if groups is not None: groups = np.unique(groups, return_inverse=True)[1]
+        if groups is not None:
+            groups = np.unique(groups, return_inverse=True)[1]
         self = Estimate.__new__(cls, value, y, groups, **info)
         self.pred = np.asarray(pred)
         return self
@@ -48,14 +49,16 @@ class TaskResult(ProbeResult):
 
     def interval(self, level=.95):
         "Bootstrap interval over groups of test clips, around the mean of the folds"
-        if 'between' in self.info: return tuple(self.info['between'])
+        if 'between' in self.info:
+            return tuple(self.info['between'])
         shift = float(self)-float(np.mean(self.right))
         return tuple(bound+shift for bound in super().interval(level))
 
     def minus(self, other, level=.95):
         "Difference to `other` with its paired interval; NaN for the interval where the answers are not known"
         difference = float(self)-float(other)
-        if not len(self.y) or len(self.y)!=len(other.y): return difference,math.nan,math.nan
+        if not len(self.y) or len(self.y)!=len(other.y):
+            return difference,math.nan,math.nan
         shift = difference-(np.mean(self.right)-np.mean(other.right))
         _,low,high = super().minus(other, level)
         return difference,low+shift,high+shift
@@ -78,7 +81,8 @@ def from_cfg(cls:TaskResult,
 )->TaskResult:
     "The result that `cfg` was made of"
     info = {k:v for k,v in cfg.items() if k not in ('value','interval','labels','y','pred','groups')}
-    if 'y' not in cfg: return cls(value=cfg['value'], **info)
+    if 'y' not in cfg:
+        return cls(value=cfg['value'], **info)
     labels = np.array(cfg['labels'])
     return cls(value=cfg['value'], y=labels[cfg['y']], pred=labels[cfg['pred']], groups=cfg['groups'], **info)
 
@@ -101,9 +105,11 @@ class Benchmark(Comparison):
         averages = {}
         for kind in ('speech','music','sound'):
             columns = [name for name,facts in self.tasks.items() if facts['kind']==kind]
-            if len(columns)>1: averages[kind] = percent[columns].mean(axis=1)
+            if len(columns)>1:
+                averages[kind] = percent[columns].mean(axis=1)
         lape = [name for name,facts in self.tasks.items() if facts['lape']]
-        if len(lape)==11: averages['LAPE'] = percent[lape].mean(axis=1)
+        if len(lape)==11:
+            averages['LAPE'] = percent[lape].mean(axis=1)
         return percent.assign(**averages, average=percent.mean(axis=1))
 
     @property
@@ -116,7 +122,8 @@ class Benchmark(Comparison):
     def cfg(self)->dict:
         "All of it as numbers, strings and lists"
         results = {}
-        for name,row in self.results.items(): results[name] = {task:r.cfg() for task,r in row.items()}
+        for name,row in self.results.items():
+            results[name] = {task:r.cfg() for task,r in row.items()}
         return dict(format=1, how=self.how, encoders=self.encoders, tasks=self.tasks, results=results)
 
 # %% ../../nbs/use/benchmark.ipynb #a9378014
@@ -138,7 +145,8 @@ def load(cls:Benchmark,
     if version!=1:
         raise ValueError(f'{fn} is no saved benchmark: its format is {version!r}, this version reads format 1')
     results = {}
-    for name,row in cfg['results'].items(): results[name] = {task:TaskResult.from_cfg(r) for task,r in row.items()}
+    for name,row in cfg['results'].items():
+        results[name] = {task:TaskResult.from_cfg(r) for task,r in row.items()}
     return cls(results, cfg['encoders'], cfg['tasks'], cfg['how'])
 
 # %% ../../nbs/use/benchmark.ipynb #8e038dff
@@ -156,7 +164,8 @@ def compare(self:Benchmark,
         points,low,high = ours[task].minus(theirs[task]) if same else (math.nan,)*3
         percent = 100*np.array([ours[task], theirs[task], points, low, high])
         rows[task] = [*percent, 'the same' if same else 'others']
-    if not rows: raise ValueError(f'no task in common: {", ".join(ours)} here, {", ".join(theirs)} there')
+    if not rows:
+        raise ValueError(f'no task in common: {", ".join(ours)} here, {", ".join(theirs)} there')
     return pd.DataFrame.from_dict(rows, orient='index', columns=['ours','theirs','points','low','high','clips'])
 
 # %% ../../nbs/use/benchmark.ipynb #bfc448ce
@@ -166,7 +175,8 @@ def find_task(
     root,  # the folder that holds the public data sets
 )->tuple: # what is known of it, [dict of parts, one a fold]
     "A task and its clips; MissingData if some are not there, KeyError for an unknown name"
-    if isinstance(task, str) and not task.endswith('.csv'): task = known_tasks[task]
+    if isinstance(task, str) and not task.endswith('.csv'):
+        task = known_tasks[task]
     if isinstance(task, Task):
         facts = {k:getattr(task, k) for k in ('title','kind','seconds','metric','split','lape')}
         return dict(facts, clips_in_full=task.clips),task.splits(Path(root)/task.folder)
@@ -174,8 +184,10 @@ def find_task(
     parts = as_parts(name, task)
     files = [fn for files,*_ in parts.values() for fn in files]
     missing = [fn for fn in files if (isinstance(fn, Path) or getattr(fn, 'is_file', False)) and not os.path.exists(fn)]
-    if missing: raise MissingData(f'{name}: {len(missing)} files are not there, e.g. {missing[0]}')
-    if 'train' in parts: return facts,[parts]
+    if missing:
+        raise MissingData(f'{name}: {len(missing)} files are not there, e.g. {missing[0]}')
+    if 'train' in parts:
+        return facts,[parts]
     return facts,[dict(train=other_folds(parts, fold), test=test) for fold,test in parts.items()]
 
 # %% ../../nbs/use/benchmark.ipynb #a76a03d1
@@ -183,7 +195,8 @@ def place_name(
     item,  # a file, or a place in one
 )->str:
     "Name of a file, with start and end of a place"
-    if isinstance(item, Clip) and is_place(item): return f'{item}-{end_of(item):g}'
+    if isinstance(item, Clip) and is_place(item):
+        return f'{item}-{end_of(item):g}'
     return str(item)
 
 def clips_fingerprint(
@@ -192,7 +205,8 @@ def clips_fingerprint(
     "Checksum of file names (with their folder) and labels, in order"
     def named(files, labels, *_): return [(short_name(place_name(fn)), label) for fn,label in zip(files, labels)]
     parts = []
-    for split in splits: parts += [(k, named(*split[k])) for k in ('train','valid','test') if k in split]
+    for split in splits:
+        parts += [(k, named(*split[k])) for k in ('train','valid','test') if k in split]
     return fingerprint(parts)
 
 def limit_part(
@@ -200,7 +214,8 @@ def limit_part(
     n:int,       # clips at most; None: all
 )->tuple:
     "At most `n` clips, as equally many of each class as there are; which, depends on the names alone"
-    if n is None or len(part[0])<=n: return part
+    if n is None or len(part[0])<=n:
+        return part
     labels = [','.join(map(str, L(o))) for o in part[1]]
     checksums = [fingerprint(Path(place_name(fn)).name.encode()) for fn in part[0]]
     by_name = np.argsort(checksums, kind='stable').tolist()
@@ -222,7 +237,8 @@ def describe_encoder(encoder)->dict:
 def named_encoders(encoder)->dict: # name → `AudioEncoder`
     "An encoder, the name or folder of one, or a dict of those"
     def read(e): return AudioEncoder.from_pretrained(e) if isinstance(e, (str,Path)) else e
-    if isinstance(encoder, dict): return {name:read(e) for name,e in encoder.items()}
+    if isinstance(encoder, dict):
+        return {name:read(e) for name,e in encoder.items()}
     name = Path(encoder).name if isinstance(encoder, (str,Path)) else 'encoder'
     return {name:read(encoder)}
 
@@ -231,7 +247,8 @@ def encode_labels(
     several:bool, # labels a clip
 ): # function of labels → array
     "How labels become targets of a probe: strings, or indicators (n, c)"
-    if not several: return lambda labels: np.array([str(label) for label in labels])
+    if not several:
+        return lambda labels: np.array([str(label) for label in labels])
     every = [labels for split in splits for part in split.values() for labels in part[1]]
     vocab = sorted({label for labels in every for label in L(labels)})
     return lambda labels: np.array([[name in own for name in vocab] for own in labels], int)
@@ -240,7 +257,8 @@ def limit_is_too_low(splits, several)->bool:
     "Has none of the test clips of a split a label that is trained on? Warn of it"
     if several: return False
     lost = [split for split in splits if not set(split['train'][1]) & set(split['test'][1])]
-    if lost: warnings.warn('so few clips that no test clip has a label with a clip to train on: the figure is NaN; raise limit')
+    if lost:
+        warnings.warn('so few clips that no test clip has a label with a clip to train on: the figure is NaN; raise limit')
     return bool(lost)
 
 def probe_splits(
@@ -257,7 +275,8 @@ def probe_splits(
     targets = encode_labels(splits, several)
     def embedded(fns, labels, groups=None): return vectors[[place[fn] for fn in fns]],targets(labels),groups
     def probe(split): return linear_probe(None, **{k:embedded(*split[k]) for k in ('train','valid','test') if k in split})
-    if limit_is_too_low(splits, several): return TaskResult(value=math.nan, between=[math.nan, math.nan])
+    if limit_is_too_low(splits, several):
+        return TaskResult(value=math.nan, between=[math.nan, math.nan])
     results = [probe(split) for split in splits]
     if not several: return TaskResult(results)
     return TaskResult(value=float(np.mean(results)), between=list(results[0].interval()))
@@ -273,8 +292,10 @@ def benchmark(
 )->Benchmark:
     "Linear probes of frozen encoders on tasks with their official splits; MissingData before anything is embedded"
     encoders = named_encoders(encoder)
-    if tasks is None: tasks = [name for name,task in known_tasks.items() if task.lape]
-    if not isinstance(tasks, dict): tasks = {getattr(task, 'name', task):task for task in L(tasks)}
+    if tasks is None:
+        tasks = [name for name,task in known_tasks.items() if task.lape]
+    if not isinstance(tasks, dict):
+        tasks = {getattr(task, 'name', task):task for task in L(tasks)}
     found = {name:find_task(name, task, root) for name,task in tasks.items()}
     probe = 'ridge on standardised embeddings; regularisation chosen on the validation part, or by cross-validation'
     how = dict(probe=probe, limit=limit, slicer_fastai=slicer_fastai.__version__)
@@ -284,6 +305,7 @@ def benchmark(
         splits = [{k:limit_part(part, limit) for k,part in split.items()} for split in splits]
         clips = {k:len(part[0]) for k,part in splits[0].items()}
         res.tasks[task] = {**facts, 'checksum':clips_fingerprint(splits), 'clips':clips, 'folds':len(splits)}
-        for name,e in encoders.items(): res.results[name][task] = probe_splits(e, facts, splits, **kwargs)
+        for name,e in encoders.items():
+            res.results[name][task] = probe_splits(e, facts, splits, **kwargs)
         if out is not None: res.save(out)
     return res

@@ -94,14 +94,16 @@ def write_part(
     sums = {}
     for name,array in arrays.items():
         fn = path/part_name(i, f'{name}.npy')
-        with whole(fn) as f: np.save(f, np.ascontiguousarray(array))
+        with whole(fn) as f:
+            np.save(f, np.ascontiguousarray(array))
         sums[name] = checksum(fn)
     write_whole(path/part_name(i, 'json'), json.dumps(signed(dict(chunks=[list(o) for o in chunks], sums=sums))))
 
 def read_signed(fn, keys)->dict:
     "A signed JSON file; ValueError where it is not what was written"
     meta = read_json(fn, [*keys, 'checksum'])
-    if meta!=signed({k:v for k,v in meta.items() if k!='checksum'}): raise ValueError(f'{fn.name} differs from its checksum')
+    if meta!=signed({k:v for k,v in meta.items() if k!='checksum'}):
+        raise ValueError(f'{fn.name} differs from its checksum')
     return meta
 
 class Part(NamedTuple):
@@ -125,9 +127,11 @@ def open_part(
     for name,width in dict(coarse=min(n_coarse, dims), fine=max(dims-n_coarse, 0), starts=None, norms=None).items():
         fn = path/part_name(i, f'{name}.npy')
         regular_size(fn)
-        if (verify or width is None) and checksum(fn)!=meta['sums'][name]: raise ValueError(f'{fn.name} differs from its checksum')
+        if (verify or width is None) and checksum(fn)!=meta['sums'][name]:
+            raise ValueError(f'{fn.name} differs from its checksum')
         arrays[name] = np.load(fn, mmap_mode='r' if width and n else None, allow_pickle=False)
-        if arrays[name].shape!=((n,) if width is None else (n,width)): raise ValueError(f'{fn.name} has the shape {arrays[name].shape}')
+        if arrays[name].shape!=((n,) if width is None else (n,width)):
+            raise ValueError(f'{fn.name} has the shape {arrays[name].shape}')
     return Part(chunks, **arrays)
 
 # %% ../../nbs/use/big.ipynb #d7eac31e
@@ -201,7 +205,8 @@ def vectors_at(self:BigIndex, rows)->np.ndarray: # (n, d)
 def file_vectors(self:BigIndex)->np.ndarray: # (files, d)
     "The mean vector of each file"
     sums,rows = np.zeros((len(self.files), self.encoder.num_features)),np.flatnonzero(self.alive)
-    for some in chunked(rows, 4096): np.add.at(sums, self.file_of[some], self.vectors_at(some))
+    for some in chunked(rows, 4096):
+        np.add.at(sums, self.file_of[some], self.vectors_at(some))
     return sums/np.bincount(self.file_of[rows], minlength=len(self.files))[:,None]
 
 @patch
@@ -233,7 +238,8 @@ def scores(self:BigIndex,
 @patch
 def candidates(self:BigIndex, scores, k, per_file)->np.ndarray: # numbers of rows
     "Rows that are worth a closer look: the best, or the best of each file"
-    if not per_file: return largest(scores, max(5000, 50*k))
+    if not per_file:
+        return largest(scores, max(5000, 50*k))
     order = np.argsort(self.file_of, kind='stable')
     ends = np.flatnonzero(np.diff(self.file_of[order], append=-1))+1
     groups = np.split(order, ends[:-1])
@@ -242,7 +248,8 @@ def candidates(self:BigIndex, scores, k, per_file)->np.ndarray: # numbers of row
 
 def largest(values, n)->np.ndarray:
     "Places of the `n` largest values"
-    if len(values)<=n: return np.arange(len(values))
+    if len(values)<=n:
+        return np.arange(len(values))
     return np.argpartition(values, len(values)-n)[len(values)-n:]
 
 @patch
@@ -279,9 +286,11 @@ def sample_vectors(
     rng,window,places = np.random.default_rng(seed),encoder.front.duration,[]
     readable = []
     for clip in clips:
-        try: readable.append((clip,clip.seconds))
+        try:
+            readable.append((clip,clip.seconds))
         except AudioReadError: continue                         # named when it is embedded
-    if not readable: return np.zeros((0,encoder.num_features), np.float32)
+    if not readable:
+        return np.zeros((0,encoder.num_features), np.float32)
     seconds = np.array([length for _,length in readable])
     for i in rng.choice(len(readable), n, p=seconds/seconds.sum()):
         start = rng.uniform(0, max(seconds[i]-window, 0))
@@ -316,15 +325,18 @@ def add_files(self:BigIndex, clips, labels, errors, part:int=16384, progress=Non
     for clip in progress_bar(clips, leave=False) if ifnone(progress, len(clips)>10) else clips:
         try:
             for chunk,place in self.chunks_of(clip, part):
-                if (chunk.file,tuple(chunk.stamp),chunk.first) in known: continue
+                if (chunk.file,tuple(chunk.stamp),chunk.first) in known:
+                    continue
                 vectors = embed(self.encoder, [place], 'window', self.hop, progress=False, **kwargs)[0]
                 waiting.append(self.encoded(chunk, place, vectors))
-                if sum(o[0].n for o in waiting)>=part: waiting = self.flush(waiting)
+                if sum(o[0].n for o in waiting)>=part:
+                    waiting = self.flush(waiting)
         except AudioReadError as e:
             if errors=='raise': raise
             failed.append(e)
     self.flush(waiting)
-    if failed: warnings.warn(f'{len(failed)} of {len(clips)} items could not be read: '+'; '.join(map(str, failed[:3])))
+    if failed:
+        warnings.warn(f'{len(failed)} of {len(clips)} items could not be read: '+'; '.join(map(str, failed[:3])))
     self.refresh()
     given = {name:label for name,label in zip(names, labels) if label is not None}
     self.replace(labels=[given.get(name, label) for name,label in zip(self.files, self.labels)])
@@ -334,7 +346,8 @@ def add_files(self:BigIndex, clips, labels, errors, part:int=16384, progress=Non
 @patch
 def encoded(self:BigIndex, chunk, place, vectors)->tuple: # (chunk, codes, starts, norms)
     "The rows of a piece"
-    if len(vectors)!=chunk.n: raise ValueError(f'{chunk.file} changed while it was read: {len(vectors)} windows where {chunk.n} were expected')
+    if len(vectors)!=chunk.n:
+        raise ValueError(f'{chunk.file} changed while it was read: {len(vectors)} windows where {chunk.n} were expected')
     front = self.encoder.front
     starts = place.start+np.array(front.starts(place.n, self.hop))/front.sr
     return chunk,self.codec.encode(vectors),starts,self.codec.norms(vectors)
@@ -354,7 +367,8 @@ def add_places(self:BigIndex, clips, labels, errors, **kwargs):
     "Label places of recordings that are in the index"
     spans = [LabelledPlace(item_name(c, None), c.start, end_of(c), label) for c,label in zip(clips, labels)]
     strange = first(span.file for span in spans if span.file not in self.files)
-    if strange is not None: raise ValueError(f'{printable(strange)} is not in this index: add the recording first')
+    if strange is not None:
+        raise ValueError(f'{printable(strange)} is not in this index: add the recording first')
     places = {place[:3]:place for place in [*self.places, *spans] if place.label is not None}
     self.replace(places=list(places.values()))
     self.write_labels()
@@ -369,7 +383,8 @@ def add(self:BigIndex,
     **kwargs           # to `embed`
 ):
     "Embed new and changed recordings into the folder of the index; FolderBusy while another process does"
-    with locked(self.path, 'indexing'): return SoundIndex.add(self, items, labels, errors, **kwargs)
+    with locked(self.path, 'indexing'):
+        return SoundIndex.add(self, items, labels, errors, **kwargs)
 
 @patch
 def remove(self:BigIndex,
@@ -397,8 +412,10 @@ def big_index(self:AudioEncoder,
     if not (path/'big.json').exists():
         clips = get_clips(items, self.front.sr, channel=self.front.channel)
         vectors = sample_vectors(self, clips, sample)
-        if len(vectors)<2: raise AudioReadError(path, 'no recording could be read', 'verify_audio(path) says why')
-        with locked(path, 'indexing'): begin(path, self, hop, fit_codec(vectors, dims))
+        if len(vectors)<2:
+            raise AudioReadError(path, 'no recording could be read', 'verify_audio(path) says why')
+        with locked(path, 'indexing'):
+            begin(path, self, hop, fit_codec(vectors, dims))
     index = SoundIndex.load(path)
     if encoder_key(index.encoder)!=encoder_key(self) or index.hop!=hop:
         raise ValueError(f'{path} holds an index with hop {index.hop}, perhaps of another encoder: give another folder')
@@ -411,7 +428,8 @@ def begin(path, encoder, hop, codec):
     arrays = {k:getattr(codec, k) for k in ('mean','spread','basis','scale')}
     data = save_tensors(arrays)
     name,folder = f'codec-{fingerprint(data)}.safetensors',f'encoder-{encoder_key(encoder)}'
-    if isinstance(encoder.arch, str): encoder.save_pretrained(path/folder)
+    if isinstance(encoder.arch, str):
+        encoder.save_pretrained(path/folder)
     write_whole(path/name, data)
     write_whole(path/'big.json', json.dumps(signed(dict(format=1, hop=hop, encoder=folder, codec=name))))
 
@@ -425,7 +443,8 @@ def write_labels(self:BigIndex):
 @patch
 def save(self:BigIndex, path=None)->Path:
     "A big index is on disk as it is; ValueError for another folder"
-    if path is not None and Path(path)!=self.path: raise ValueError(f'a big index lies in its folder, {self.path}: copy that')
+    if path is not None and Path(path)!=self.path:
+        raise ValueError(f'a big index lies in its folder, {self.path}: copy that')
     return self.path
 
 @patch(cls_method=True)
@@ -439,12 +458,14 @@ def load(cls:BigIndex,
     try:
         meta = read_signed(path/'big.json', ['hop','encoder','codec'])
         fn = file_beside(path/'big.json', meta['codec'])
-        if checksum(fn) not in fn.name: raise ValueError(f'{fn.name} differs from its checksum')
+        if checksum(fn) not in fn.name:
+            raise ValueError(f'{fn.name} differs from its checksum')
         res = cls(read_encoder(path, meta, encoder), path, meta['hop'], Codec(**load_file(fn)))
         n = len(list(path.glob('part-*.json')))
         res.parts = [open_part(path, i, res.codec.dims, verify) for i in range(n)]
         own = dict(labels={}, places=[], removed=[])
-        if (path/'labels.json').exists(): own = read_signed(path/'labels.json', own)
+        if (path/'labels.json').exists():
+            own = read_signed(path/'labels.json', own)
         res.removed = frozenset(own['removed'])
         res.refresh()
         return res.replace(labels=[own['labels'].get(name) for name in res.files], places=[LabelledPlace(*o) for o in own['places']])

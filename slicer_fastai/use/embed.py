@@ -42,15 +42,18 @@ def place_columns(
 )->dict: # role → column: file, and start with end or seconds where the rows are places; label if there is one
     "Which columns say where a sound is; printed once where rows are places"
     found = find_columns(df.columns)
-    if fn_col is not None: found['file'] = fn_col if fn_col in df.columns else df.columns[fn_col]
+    if fn_col is not None:
+        found['file'] = fn_col if fn_col in df.columns else df.columns[fn_col]
     found.setdefault('file', df.columns[0])
     length = first(role for role in ('end','seconds') if role in found)
-    if 'start' not in found: return {k:found[k] for k in ('file','label') if k in found}
+    if 'start' not in found:
+        return {k:found[k] for k in ('file','label') if k in found}
     if length is None:
         raise ValueError(f'the table has starts ({found["start"]!r}), but neither ends nor durations: add a column end or seconds, or leave out the starts')
     taken = {k:found[k] for k in ('file','start',length,'label') if k in found}
     named = ', '.join(f'{role} = {column!r}' for role,column in taken.items())
-    if named not in said and any(str(column)!=role for role,column in taken.items()): print(f'places in recordings: {named}')
+    if named not in said and any(str(column)!=role for role,column in taken.items()):
+        print(f'places in recordings: {named}')
     said.add(named)
     return taken
 
@@ -64,10 +67,13 @@ def clips_of_table(
     files = [Path(path)/name for name in df[roles['file']]]
     if 'start' not in roles: return files
     starts = time_column(df, roles['start'], 'the table')
-    if 'end' in roles: lengths = time_column(df, roles['end'], 'the table')-starts
-    else: lengths = pd.to_numeric(df[roles['seconds']]).to_numpy(float)          # NaN: to the end of the recording
+    if 'end' in roles:
+        lengths = time_column(df, roles['end'], 'the table')-starts
+    else:
+        lengths = pd.to_numeric(df[roles['seconds']]).to_numpy(float)          # NaN: to the end of the recording
     bad = np.flatnonzero((lengths<0) | (starts<0))
-    if len(bad): raise ValueError(f'row {bad[0]} of the table begins at {starts[bad[0]]:g} s and lasts {lengths[bad[0]]:g} s')
+    if len(bad):
+        raise ValueError(f'row {bad[0]} of the table begins at {starts[bad[0]]:g} s and lasts {lengths[bad[0]]:g} s')
     labels = df[roles['label']] if 'label' in roles else [None]*len(df)
     def place(file, start, length, label):
         return Clip(file, start=start, seconds=None if math.isnan(length) else max(length, 1e-3), label=label)
@@ -77,10 +83,14 @@ def list_items(items, fn_col=None, path='.'):
     "A folder, pack, table, or a single file or array, as a sequence of items"
     if isinstance(items, (str,Path)) and Path(items).is_dir():
         return AudioPack(items) if (Path(items)/'index.npz').exists() else get_audio_files(items)
-    if isinstance(items, pd.DataFrame): return clips_of_table(items, fn_col, path)
-    if isinstance(items, (str,os.PathLike,dict)): return [items]
-    if isinstance(items, np.ndarray) and items.dtype.kind in 'US': return [os.fsdecode(name) for name in items.ravel()]
-    if isinstance(items, (np.ndarray,Tensor)) and items.ndim<3 and items.dtype!=object: return [items]
+    if isinstance(items, pd.DataFrame):
+        return clips_of_table(items, fn_col, path)
+    if isinstance(items, (str,os.PathLike,dict)):
+        return [items]
+    if isinstance(items, np.ndarray) and items.dtype.kind in 'US':
+        return [os.fsdecode(name) for name in items.ravel()]
+    if isinstance(items, (np.ndarray,Tensor)) and items.ndim<3 and items.dtype!=object:
+        return [items]
     return items
 
 # %% ../../nbs/use/embed.ipynb #49a23a41
@@ -95,7 +105,8 @@ def get_clips(
     "Items of any kind as `Clip`s, in order; ValueError if there are none"
     items = list_items(items, fn_col, path)
     def clip_of(i, item):
-        if isinstance(item, Clip): return as_clip(item, sr, channel)
+        if isinstance(item, Clip):
+            return as_clip(item, sr, channel)
         return Clip(item, sr, rate=rate, name=f'item {i}', channel=channel)
     clips = L(clip_of(i, item) for i,item in enumerate(items))
     if not clips: raise ValueError('no items: give at least one audio file, array or folder')
@@ -195,13 +206,15 @@ class KeepAll:
 def window_starts(clip, front, hop=None, max_s=None):
     "First samples of the windows of a clip, or of its first `max_s` seconds"
     n = clip.n
-    if max_s is not None: n = min(n, max(1, round(max_s*front.sr)))
+    if max_s is not None:
+        n = min(n, max(1, round(max_s*front.sr)))
     return front.starts(n, hop)
 
 def plan_windows(clips, front, hop, max_s, errors, n_workers)->list: # of each clip a list, or its `AudioReadError`
     "First samples of the windows of each clip; for errors='skip', an error takes their place"
     def plan(clip):
-        try: return window_starts(clip, front, hop, max_s)
+        try:
+            return window_starts(clip, front, hop, max_s)
         except AudioReadError as e:
             if errors=='raise': raise
             return e
@@ -244,7 +257,8 @@ def read_ahead(read, batches, n_workers, ahead=2):
         queue = deque()
         for batch in batches:
             queue.append([(piece, threads.submit(read, piece)) for piece in batch])
-            if len(queue)>ahead: yield queue.popleft()
+            if len(queue)>ahead:
+                yield queue.popleft()
         while queue: yield queue.popleft()
 
 def windows_of(batch, errors, failed):
@@ -266,7 +280,8 @@ def encode(encoder, windows, level, head)->list: # of tensors (windows, ...)
     device = next(iter(encoder.parameters()), tensor(0.)).device
     x = torch.from_numpy(np.concatenate(windows))[:,None].to(device)
     parts = [p.float() for p in encoder.parts(encoder.front(AudioTensor(x, sr=encoder.front.sr)), head=head)]
-    if level=='clip': return frame_stats(parts, () if head else encoder.squared_changes(parts))
+    if level=='clip':
+        return frame_stats(parts, () if head else encoder.squared_changes(parts))
     return [encoder.pool_time(parts, head=head) if level=='window' else align(parts)]
 
 @torch.no_grad()
@@ -283,7 +298,8 @@ def embed_batches(encoder, batches, level, head, errors):
         by_piece = zip(*(t.split([len(w) for w in windows]) for t in tensors))
         for piece,ts in zip(pieces, by_piece):
             results[piece.clip].add(ts)
-            if piece.last: yield piece.clip,results.pop(piece.clip).result()
+            if piece.last:
+                yield piece.clip,results.pop(piece.clip).result()
     yield from failed.items()
 
 # %% ../../nbs/use/embed.ipynb #d1a48611
@@ -294,7 +310,8 @@ def gather(
 ):
     "One array, or a list of them; a warning names the items that could not be read"
     bad = [o for o in results if isinstance(o, AudioReadError)]
-    if len(bad)==len(results): raise bad[0]
+    if len(bad)==len(results):
+        raise bad[0]
     if bad:
         named = '; '.join(map(str, bad[:3]))+(' …' if len(bad)>3 else '')
         warnings.warn(f'{len(bad)} of {len(results)} items could not be read: {named}')
@@ -305,7 +322,7 @@ def gather(
 # %% ../../nbs/use/embed.ipynb #1c63c68f
 def embed(
     encoder:AudioEncoder,  # with its front end
-    items,                 # a file, folder, pack, table of files or places, array, tensor, or a list of them, see `get_clips`
+    items,  # a file, folder, pack, table of files or places, array, tensor, or a list of them, see `get_clips`
     level:str='clip',      # 'clip': one vector an item, for all its frames; 'window', 'frame': a list of (n, ·) arrays
     hop:float=None,        # seconds from window to window; default: side by side
     sr:int=None,           # sample rate of arrays and tensors, hertz
@@ -314,22 +331,26 @@ def embed(
     bs:int=32,             # windows at a time
     progress:bool=None,    # progress bar; default: from 50 batches on
     n_workers:int=None,    # threads that read; default as fastai
-    fn_col=None,           # of a table: column of file names, by name or number; default: found by its name, else the first
+    fn_col=None,  # of a table: column of file names, by name or number; default: found by its name, else the first
     path='.',              # of a table: folder of the files
     head:bool=False,       # the input of pre-training's heads instead, see `AudioEncoder.top`
 )->np.ndarray: # (n, d) float32; with another level a list of n arrays
     "Embed recordings in order: windows as in training, encoded in batches; ValueError for a wrong argument"
-    if level not in ('clip','window','frame'): raise ValueError(f"level={level!r}: use 'clip', 'window' or 'frame'")
-    if errors not in ('raise','skip'): raise ValueError(f"errors={errors!r}: use 'raise' or 'skip'")
+    if level not in ('clip','window','frame'):
+        raise ValueError(f"level={level!r}: use 'clip', 'window' or 'frame'")
+    if errors not in ('raise','skip'):
+        raise ValueError(f"errors={errors!r}: use 'raise' or 'skip'")
     front,n_workers = encoder.front,ifnone(n_workers, defaults.cpus)
     clips = with_surroundings(get_clips(items, front.sr, sr, fn_col, path, front.channel), front.duration)
     plan = plan_windows(clips, front, hop, max_s, errors, n_workers)
     batches = plan_batches(plan, bs)
     read = partial(read_piece, clips=clips, plan=plan, front=front)
     it = read_ahead(read, batches, n_workers)
-    if ifnone(progress, len(batches)>=50): it = progress_bar(it, total=len(batches), leave=False)
+    if ifnone(progress, len(batches)>=50):
+        it = progress_bar(it, total=len(batches), leave=False)
     results = dict(enumerate(plan))           # errors stay, windows are replaced by their embeddings
-    with eval_mode(encoder): results.update(embed_batches(encoder, it, level, head, errors))
+    with eval_mode(encoder):
+        results.update(embed_batches(encoder, it, level, head, errors))
     d = encoder.frame_features if level=='frame' else encoder.top_features if head else encoder.num_features
     return gather(list(results.values()), level, d)
 
@@ -355,7 +376,8 @@ def spreadsheet_safe(df):
 def player_of(file, start, seconds):
     "A player of a place in a file as HTML, of a whole clip its first ten seconds; nothing if it cannot be read"
     length = 10. if pd.isna(seconds) else seconds
-    try: x = read_window(file, length, start=start)
+    try:
+        x = read_window(file, length, start=start)
     except (AudioReadError, TypeError): return ''
     return AudioTensor(torch.from_numpy(x)[None]).player
 
@@ -375,15 +397,19 @@ class Sounds(pd.DataFrame):
     )->pd.DataFrame:
         "The first rows: files by folder and name only, times in hours, minutes and seconds"
         df = printable_table(pd.DataFrame(self.head(n) if n else self))
-        if 'file' in df: df['file'] = ['/'.join(Path(str(f)).parts[-2:]) for f in df.file]
+        if 'file' in df:
+            df['file'] = ['/'.join(Path(str(f)).parts[-2:]) for f in df.file]
         for column in ('start','end'):
-            if column in df: df[column] = df[column].map(clock, na_action='ignore')
+            if column in df:
+                df[column] = df[column].map(clock, na_action='ignore')
         return df
 
     def _repr_html_(self):
-        if not {'file','start','seconds'}<=set(self.columns): return super()._repr_html_()
+        if not {'file','start','seconds'}<=set(self.columns):
+            return super()._repr_html_()
         df = self.shortened(20).map(html_cell)
-        if len(self)>20: return df.to_html(escape=False, max_rows=None)+f'<p>… {len(self)} rows'
+        if len(self)>20:
+            return df.to_html(escape=False, max_rows=None)+f'<p>… {len(self)} rows'
         df['listen'] = [player_of(*o) for o in zip(self.file, self.start, self.seconds)]
         return df.to_html(escape=False, max_rows=None)
 
@@ -412,12 +438,15 @@ def project(
     seed:int=42,         # of t-SNE and UMAP
 )->np.ndarray: # positions (n, 2)
     "Standardised embeddings on a plane, by t-SNE or UMAP from 50 principal components; ValueError for fewer than four"
-    if method not in ('tsne','pca','umap'): raise ValueError(f"method={method!r}: use 'tsne', 'pca' or 'umap'")
-    if len(emb)<4: raise ValueError(f'{len(emb)} clips make no map: give at least 4')
+    if method not in ('tsne','pca','umap'):
+        raise ValueError(f"method={method!r}: use 'tsne', 'pca' or 'umap'")
+    if len(emb)<4:
+        raise ValueError(f'{len(emb)} clips make no map: give at least 4')
     from sklearn.decomposition import PCA
     mean,spread = mean_and_spread(emb)
     z = unit_length((emb-mean)/spread)
-    if method=='pca': return PCA(2, random_state=seed).fit_transform(z)
+    if method=='pca':
+        return PCA(2, random_state=seed).fit_transform(z)
     z = PCA(min(50, *z.shape), random_state=seed).fit_transform(z)
     return (tsne if method=='tsne' else umap)(z, seed)
 

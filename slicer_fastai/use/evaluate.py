@@ -69,7 +69,8 @@ class Estimate(float):
     )->tuple: # lowest, highest
         "Bootstrap interval over groups of test clips; for a perfect score or 0, Wilson's interval for as many groups"
         n = len(np.unique(self.groups))
-        if n and float(self) in (0,1): return wilson_interval(float(self), n, level)
+        if n and float(self) in (0,1):
+            return wilson_interval(float(self), n, level)
         weights = bootstrap_weights(self.groups, self.n_draws)
         return percentile_interval(self.weighted(weights), level)
 
@@ -177,7 +178,8 @@ def plot(self:ProbeResult,
     ax = axes_for(ax, ifnone(figsize, (1.6+size, 1.2+size)))
     display = ConfusionMatrixDisplay(shares.to_numpy(), display_labels=counts.index)
     display.plot(cmap=cmap, ax=ax, xticks_rotation='vertical', colorbar=False, im_kw=dict(vmin=0, vmax=1))
-    for text,count in zip(display.text_.flat, counts.to_numpy().flat): text.set(text=count or '', fontsize=7)
+    for text,count in zip(display.text_.flat, counts.to_numpy().flat):
+        text.set(text=count or '', fontsize=7)
     ax.tick_params(labelsize=7)
     ax.set(xlabel='answer', ylabel='label', title=f'{self.accuracy:.1%} of {len(self.y)} clips')
     return ax
@@ -211,7 +213,8 @@ def validation_folds(
     "Clips to validate on in each fold: whole groups if there are several, else each class in its share"
     from sklearn.model_selection import GroupKFold,StratifiedKFold
     n_groups = 0 if groups is None else len(set(groups))
-    if n_groups>1: splits = GroupKFold(min(k, n_groups)).split(y, y, groups)
+    if n_groups>1:
+        splits = GroupKFold(min(k, n_groups)).split(y, y, groups)
     else:
         k = min(k, np.unique(y, return_counts=True)[1].min())
         splits = StratifiedKFold(k).split(y, y) if k>1 else []
@@ -276,7 +279,8 @@ def targets(self:Ridge)->tuple: # classes (c,), targets (n, c)
 @patch
 def rate(self:Ridge, scores, y, weights=None)->float: # the higher the better
     "Accuracy, weighted if there are weights; for several labels mean average precision; for numbers minus the squared error"
-    if self.numbers: return -np.square(scores-y.reshape(scores.shape)).mean()
+    if self.numbers:
+        return -np.square(scores-y.reshape(scores.shape)).mean()
     if self.multi: return mean_ap(y, scores)
     return np.average(self.vocab[scores.argmax(1)]==y, weights=weights)
 
@@ -315,7 +319,8 @@ def choose(self:Ridge, by_fold, one_se, default)->int:
     self.cv = np.mean(by_fold, axis=0) if len(by_fold) else []
     if not len(by_fold): return default
     best = int(np.argmax(self.cv))
-    if not one_se or len(by_fold)==1: return best
+    if not one_se or len(by_fold)==1:
+        return best
     error = by_fold[:,best].std(ddof=1)/len(by_fold)**.5
     return np.flatnonzero(self.cv>=self.cv[best]-error)[-1]
 
@@ -324,7 +329,8 @@ def held_out(self:Ridge)->np.ndarray: # (n, c); None with too few clips for fold
     "Scores of each training clip by a model that has not seen it"
     if not self.folds: return None
     scores = np.zeros_like(self.hot)
-    for fold in self.folds: scores[fold] = self.left_out(fold, [self.used])[0]
+    for fold in self.folds:
+        scores[fold] = self.left_out(fold, [self.used])[0]
     return scores
 
 # %% ../../nbs/use/evaluate.ipynb #262ed793
@@ -334,9 +340,12 @@ def warn_of_unusable(
     "Warn of clips that have no finite embedding; ValueError if a set has none that has"
     lost = []
     for name,ok in usable.items():
-        if not ok.any(): raise ValueError(f'{name}: none of {len(ok)} clips has a finite embedding')
-        if not ok.all(): lost.append(f'{(~ok).sum()} of {len(ok)} in {name}')
-    if lost: warnings.warn(f'clips without a finite embedding are left out: {", ".join(lost)}')
+        if not ok.any():
+            raise ValueError(f'{name}: none of {len(ok)} clips has a finite embedding')
+        if not ok.all():
+            lost.append(f'{(~ok).sum()} of {len(ok)} in {name}')
+    if lost:
+        warnings.warn(f'clips without a finite embedding are left out: {", ".join(lost)}')
 
 def select(
     part:tuple,     # (items, labels, groups if there are any)
@@ -362,7 +371,8 @@ def recordings_of(
 
 def item_name(clip)->str:
     "The file of a clip; of a packed clip, its name in the pack"
-    if hasattr(clip, 'pack'): return f'{clip.pack.path}/{clip}'
+    if hasattr(clip, 'pack'):
+        return f'{clip.pack.path}/{clip}'
     return clip.name if clip.is_file else object()
 
 def grouped_by_recording(
@@ -370,7 +380,8 @@ def grouped_by_recording(
 )->dict: # name → (items, labels, groups or None)
     "Sets with recordings as groups where several items are of one recording; a warning if sets share recordings"
     sets = {name:(*part, None)[:3] for name,part in sets.items()}
-    if any(groups is not None or is_ready(items) for items,_,groups in sets.values()): return sets
+    if any(groups is not None or is_ready(items) for items,_,groups in sets.values()):
+        return sets
     names = {name:recordings_of(items) for name,(items,*_) in sets.items()}
     shared = shared_with_train(sets, names)
     several = any(len(set(own))<len(own) for own in names.values())
@@ -409,12 +420,14 @@ def warn_of_unknown(
         unknown = np.unique(tested[lost])
     if not len(unknown): return
     named = ', '.join(map(str, unknown[:5]))+(' …' if len(unknown)>5 else '')
-    if lost.all(): raise ValueError(f'no label of the {len(tested)} test clips ({named}) has a clip to train on: a probe cannot answer it')
+    if lost.all():
+        raise ValueError(f'no label of the {len(tested)} test clips ({named}) has a clip to train on: a probe cannot answer it')
     warnings.warn(f'{lost.sum()} of {len(tested)} test clips have labels without a clip to train on ({named}): they count as wrong')
 
 def labelled(items, labels, groups=None):
     "(items, labels, groups or None) with labels and groups as arrays"
-    if groups is not None: groups = np.asarray(groups)
+    if groups is not None:
+        groups = np.asarray(groups)
     return items,np.asarray(labels),groups
 
 # %% ../../nbs/use/evaluate.ipynb #0c24668b
@@ -428,7 +441,8 @@ def embed_sets(
     vectors,parts,usable = {},{},{}
     for name,(items,*rest) in sets.items():
         ready = isinstance(items, np.ndarray) and items.ndim==2
-        if id(items) not in vectors: vectors[id(items)] = items if ready else embed(encoder, items, **kwargs)
+        if id(items) not in vectors:
+            vectors[id(items)] = items if ready else embed(encoder, items, **kwargs)
         x = vectors[id(items)]
         parts[name],usable[name] = labelled(x, *rest),np.isfinite(x).all(1)
     warn_of_unusable(usable)
@@ -441,7 +455,7 @@ def with_groups(part, groups):
 # %% ../../nbs/use/evaluate.ipynb #f8858e56
 def linear_probe(
     encoder:AudioEncoder,   # frozen; None where the items are embeddings already
-    train:tuple,            # (items or embeddings (n, d), labels, groups if there are any; default: recordings of which there are several places)
+    train:tuple,  # (items or embeddings (n, d), labels, groups if there are any; default: recordings of which there are several places)
     test:tuple,             # the same, to report on
     valid:tuple=None,       # the same, to choose the regularisation on; default: 5-fold cross-validation on `train`
     alphas=(1e-6,1e-5,3e-5,1e-4,3e-4,1e-3), # to choose from, as shares of the squared norm of all training embeddings
@@ -454,7 +468,8 @@ def linear_probe(
     warn_of_unknown(y, y_test)
     ridge = Ridge(x, y, train_groups, first(rest), alphas)
     scores = ridge.scores(x_test)
-    if ridge.multi: return TagResult(y_test, scores, test_groups, alpha=ridge.alpha)
+    if ridge.multi:
+        return TagResult(y_test, scores, test_groups, alpha=ridge.alpha)
     return ProbeResult(y_test, ridge.vocab[scores.argmax(1)], test_groups, alpha=ridge.alpha, scores=scores)
 
 # %% ../../nbs/use/evaluate.ipynb #0a1d1b79
@@ -505,7 +520,8 @@ class TagResult(Estimate):
     def per_class(self)->pd.DataFrame:
         "Clips and average precision of each label; NaN for one that does not occur"
         clips,ap = self.y.sum(0),np.full(self.y.shape[1], np.nan)
-        for i in np.flatnonzero(clips): ap[i] = mean_ap(self.y[:,[i]], self.scores[:,[i]])
+        for i in np.flatnonzero(clips):
+            ap[i] = mean_ap(self.y[:,[i]], self.scores[:,[i]])
         return pd.DataFrame(dict(clips=clips, ap=ap))
 
 # %% ../../nbs/use/evaluate.ipynb #e1a00012
@@ -515,7 +531,8 @@ def draw_shots(
     seed:int=0,  # of the draw
 )->np.ndarray: # places in `y`, sorted
     "Draw `n` clips of each class, or all of a class that has fewer"
-    if n=='all': return np.arange(len(y))
+    if n=='all':
+        return np.arange(len(y))
     rng,y = np.random.default_rng(seed),np.asarray(y)
     drawn = []
     for label in np.unique(y):
@@ -578,20 +595,24 @@ def split_of(
     split:str='recording',   # 'recording', or 'random': places of one recording on both sides
 )->np.ndarray: # 'train' or 'test' of each row
     "A split in which every fourth group is tested on: the column group, or recordings, or where each row is one, clips of each label"
-    if split not in ('recording','random'): raise ValueError(f"split={split!r}: use 'recording' or 'random'")
+    if split not in ('recording','random'):
+        raise ValueError(f"split={split!r}: use 'recording' or 'random'")
     several = len(set(recordings))<len(df)
-    if split=='random' or not ('group' in df or several): number = df.groupby('label').cumcount().to_numpy()
-    else: number = pd.factorize(df.group if 'group' in df else pd.Series(recordings))[0]
-    number = np.where(number<0, len(df)+np.arange(len(df)), number)         # a row without a group is a group of its own
+    if split=='random' or not ('group' in df or several):
+        number = df.groupby('label').cumcount().to_numpy()
+    else:
+        number = pd.factorize(df.group if 'group' in df else pd.Series(recordings))[0]
+    number = np.where(number<0, len(df)+np.arange(len(df)), number)  # a row without a group is a group of its own
     n = len(np.unique(number))
-    if n<2: raise ValueError(f"all {len(df)} rows are of {recordings[0]}: a split by recording needs two; read_task(…, split='random') "
+    if n<2:
+        raise ValueError(f"all {len(df)} rows are of {recordings[0]}: a split by recording needs two; read_task(…, split='random') "
                              'splits its places, and the score then says little about other recordings')
     every = min(4, n)
     return np.where(number%every==every-1, 'test', 'train')
 
 # %% ../../nbs/use/evaluate.ipynb #6b91e5f2
 def read_task(
-    csv,        # a table, or file of one: path (or file), label, split (train, valid, test) or fold, and group if there are any; start and end of places
+    csv,  # a table, or file of one: path (or file), label, split (train, valid, test) or fold, and group if there are any; start and end of places
     path=None,  # paths are relative to it; default: to the folder of the csv
     split:str='recording', # without columns split and fold: 'recording' keeps places of a recording together, 'random' does not
 )->dict: # 'train', 'valid', 'test', or each fold: (files or places, labels, groups)
@@ -600,7 +621,8 @@ def read_task(
     df = (csv if is_table else pd.read_csv(csv)).reset_index(drop=True)
     root = Path(ifnone(path, '.' if is_table else Path(csv).parent))
     items = L(clips_of_table(df, next((c for c in ('path','file') if c in df), None), root))
-    if not {'split','fold'} & set(df): df['split'] = split_of(df, recordings_of(items), split)
+    if not {'split','fold'} & set(df):
+        df['split'] = split_of(df, recordings_of(items), split)
     def part(rows):
         groups = rows.group.astype(str).to_numpy() if 'group' in rows else None
         return list(items[rows.index.tolist()]),rows.label.astype(str).to_numpy(),groups
@@ -612,14 +634,17 @@ def check_parts(
     parts:dict,  # its splits or folds
 )->dict: # `parts`
     "ValueError unless a task has train and test, or two folds at least"
-    if len(parts)>1 and ('train' in parts)==('test' in parts): return parts
+    if len(parts)>1 and ('train' in parts)==('test' in parts):
+        return parts
     found = ', '.join(map(str, parts))
     raise ValueError(f'task {name!r} has {found}: a split needs train and test; folds, two at least')
 
 def as_parts(name, task)->dict: # part → (items, labels, groups if there are any)
     "Splits or folds of a task: a dict of them, (train, test), or what `read_task` takes"
-    if isinstance(task, (str,Path,pd.DataFrame)): task = read_task(task)
-    if not isinstance(task, dict): task = dict(zip(('train','test'), task))
+    if isinstance(task, (str,Path,pd.DataFrame)):
+        task = read_task(task)
+    if not isinstance(task, dict):
+        task = dict(zip(('train','test'), task))
     return grouped_by_recording(check_parts(name, task))
 
 def join_parts(
@@ -641,7 +666,8 @@ def over_folds(
 )->ProbeResult: # of all clips, with the accuracy of each fold in `folds`
     "Test on each fold once, with the others to train on"
     results = {}
-    for name,test in folds.items(): results[name] = probe(other_folds(folds, name), test)
+    for name,test in folds.items():
+        results[name] = probe(other_folds(folds, name), test)
     y = np.concatenate([r.y for r in results.values()])
     pred = np.concatenate([r.pred for r in results.values()])
     groups = [part[2] for part in folds.values()]
@@ -715,7 +741,7 @@ def plot(self:Comparison, ax=None, figsize=None):
 
 # %% ../../nbs/use/evaluate.ipynb #2da6a0e6
 def probe_task(
-    judged,      # an encoder whose embeddings are in `parts`; or what has a `fit_test`, and learns from the clips themselves
+    judged,  # an encoder whose embeddings are in `parts`; or what has a `fit_test`, and learns from the clips themselves
     parts:dict,  # train, test, valid if there is one, or folds: (embeddings or items, labels, groups or None)
     probe,       # e.g. `linear_probe`
 )->ProbeResult:
@@ -723,7 +749,8 @@ def probe_task(
     learns = hasattr(judged, 'fit_test')
     fit = judged.fit_test if learns else partial(probe, None)
     if 'train' not in parts: return over_folds(fit, parts)
-    if 'valid' in parts and probe is linear_probe and not learns: fit = partial(fit, valid=parts['valid'])
+    if 'valid' in parts and probe is linear_probe and not learns:
+        fit = partial(fit, valid=parts['valid'])
     return fit(parts['train'], parts['test'])
 
 def compare_on_task(
@@ -737,7 +764,8 @@ def compare_on_task(
     usable = {k:np.ones(len(labels), bool) for k,(_,labels,*_) in parts.items()}
     for name,encoder in encoders.items():
         if hasattr(encoder, 'fit_test'): continue
-        if isinstance(encoder, AudioEncoder): encoder = partial(embed, encoder, **kwargs)
+        if isinstance(encoder, AudioEncoder):
+            encoder = partial(embed, encoder, **kwargs)
         for k,(items,*rest) in parts.items():
             x = np.asarray(encoder(items))
             inputs[name][k] = x,*rest
@@ -748,7 +776,7 @@ def compare_on_task(
 
 # %% ../../nbs/use/evaluate.ipynb #c5f56590
 def compare_encoders(
-    encoders,            # one, or a dict: `AudioEncoder`, function items → embeddings (n, d), or what has a `fit_test`, see `Supervised`
+    encoders,  # one, or a dict: `AudioEncoder`, function items → embeddings (n, d), or what has a `fit_test`, see `Supervised`
     tasks:dict,          # name → (train, test), or what `read_task` gives or takes: a split, or folds
     baseline:bool=True,  # add mean + std of log-mels
     untrained:bool=True, # add the first encoder, untrained
@@ -757,11 +785,14 @@ def compare_encoders(
 )->Comparison:
     "Encoders side by side on the same clips; ValueError for a task that has neither train and test nor folds"
     encoders = dict(encoders) if isinstance(encoders, dict) else {'encoder':encoders}
-    model = first(e for e in encoders.values() if isinstance(e, AudioEncoder) and e.front.kind!='wave')   # not of `as_encoder`
-    if model and untrained: encoders['untrained'] = model.untrained()
-    if model and baseline: encoders['mean + std of log-mels'] = log_mel_stats(model.front)
+    model = first(e for e in encoders.values() if isinstance(e, AudioEncoder) and e.front.kind!='wave')  # not of `as_encoder`
+    if model and untrained:
+        encoders['untrained'] = model.untrained()
+    if model and baseline:
+        encoders['mean + std of log-mels'] = log_mel_stats(model.front)
     tasks = {name:as_parts(name, task) for name,task in tasks.items()}
     results = {name:{} for name in encoders}
     for task,parts in tasks.items():
-        for name,r in compare_on_task(encoders, parts, probe, **kwargs).items(): results[name][task] = r
+        for name,r in compare_on_task(encoders, parts, probe, **kwargs).items():
+            results[name][task] = r
     return Comparison(results)

@@ -113,7 +113,8 @@ class AudioClassifier(Module):
     def embed(self,
         x,  # log-mels (B, windows, n_mels, frames); missing windows are NaN
     ): # embeddings (B, d), pooled over all windows
-        if x.shape[1]==1: return self.encoder(x)
+        if x.shape[1]==1:
+            return self.encoder(x)
         x = x.as_subclass(Tensor)
         present = ~x[:,:,0,0].isnan()
         sizes = present.sum(1).tolist()
@@ -135,7 +136,8 @@ def logit_scale(ridge:Ridge)->float:
     scores = ridge.held_out()
     if scores is None: return 10.
     logits,target,loss = torch.from_numpy(scores),torch.from_numpy(ridge.hot),F.cross_entropy
-    if ridge.multi: logits,loss = logits-.5,F.binary_cross_entropy_with_logits
+    if ridge.multi:
+        logits,loss = logits-.5,F.binary_cross_entropy_with_logits
     return min(np.geomspace(1, 100, 25), key=lambda scale: loss(scale*logits, target).item())
 
 def set_head(
@@ -148,11 +150,12 @@ def set_head(
     classes = ridge.vocab if one_of_several else np.arange(linear.out_features)
     weight = np.zeros((linear.out_features, len(ridge.mean)))
     bias = np.full(linear.out_features, -scale if one_of_several else 0.)   # a class without a clip is never answered
-    of_bn = np.sqrt(ridge.std**2+bn.eps)/ridge.std                          # the batch norm divides by the root, not by std
+    of_bn = np.sqrt(ridge.std**2+bn.eps)/ridge.std  # the batch norm divides by the root, not by std
     weight[classes] = scale*ridge.w.T*of_bn
     bias[classes] = scale*(ridge.b-.5*ridge.multi)
     new = {bn.running_mean:ridge.mean, bn.running_var:ridge.std**2, linear.weight:weight, linear.bias:bias}
-    for tensor,value in new.items(): tensor.copy_(torch.from_numpy(value))
+    for tensor,value in new.items():
+        tensor.copy_(torch.from_numpy(value))
 
 def class_weights(
     loss_func,  # of a learner
@@ -193,7 +196,8 @@ def draw_labelled(ds, n:int, seed:int=42)->tuple: # clips, their targets as an a
 
 def readable(ds, n:int)->list:
     "Places of the `n` clips of a data set that can be read"
-    if n==len(ds): return list(range(n))
+    if n==len(ds):
+        return list(range(n))
     def is_read(i):
         try: return ds[i] is not None
         except SkipItemException: return False
@@ -213,8 +217,10 @@ def check_finite(
 # %% ../../nbs/use/finetune.ipynb #7720d96f
 def embed_readable(encoder, clips, errors, **kwargs)->list: # of vectors (d,); None for a clip that cannot be read
     "Embeddings of clips; with errors='skip' a warning names those that cannot be read"
-    if errors!='skip': return list(embed(encoder, clips, errors=errors, **kwargs))
-    try: vectors = embed(encoder, clips, errors=errors, **kwargs)
+    if errors!='skip':
+        return list(embed(encoder, clips, errors=errors, **kwargs))
+    try:
+        vectors = embed(encoder, clips, errors=errors, **kwargs)
     except AudioReadError as e:
         warnings.warn(f'none of {len(clips)} items could be read: {e}')
         return [None]*len(clips)
@@ -256,7 +262,8 @@ class Augment(Callback):
 class RefitHead(Callback):
     "Make the head the linear probe again after the last training batch, so that the last row of the table is of the model that is kept"
     def after_train(self):
-        if self.epoch==self.n_epoch-1: self.learn.probe_head(one_se=True)   # the encoder has seen its training clips
+        if self.epoch==self.n_epoch-1:
+            self.learn.probe_head(one_se=True)   # the encoder has seen its training clips
 
 class AudioLearner(WholeFiles, BFloat16, Learner):
     "A `Learner` for labelled sounds, made by `audio_learner`"
@@ -265,7 +272,7 @@ class AudioLearner(WholeFiles, BFloat16, Learner):
     @delegates(Learner.fit_one_cycle, but=['n_epoch','lr_max'])
     def fine_tune(self,
         epochs,               # of all layers
-        base_lr:float=None,   # of the head; default: 1e-3 up to 500 clips, above in proportion up to 3e-3; from scratch 3e-3
+        base_lr:float=None,  # of the head; default: 1e-3 up to 500 clips, above in proportion up to 3e-3; from scratch 3e-3
         lr_mult:float=1.,     # the learning rate of the encoder is lower by this factor
         freeze_epochs:int=0,  # train only the head for so many epochs first
         refit:bool=None,      # make the head the linear probe again in the last epoch; default: if it began as one
@@ -280,7 +287,8 @@ class AudioLearner(WholeFiles, BFloat16, Learner):
             self.freeze()
             self.fit_one_cycle(freeze_epochs, lr, cbs=cbs, **{**kwargs, 'pct_start':.99})
         self.unfreeze()
-        if ifnone(refit, self.probed): cbs = [RefitHead(), *L(cbs)]
+        if ifnone(refit, self.probed):
+            cbs = [RefitHead(), *L(cbs)]
         self.fit_one_cycle(epochs, slice(lr/lr_mult, lr), cbs=cbs, **kwargs)
 
     def probe_head(self,
@@ -312,9 +320,11 @@ class AudioLearner(WholeFiles, BFloat16, Learner):
         if read:
             warn_of_long([clips[i] for i in read], self)
             emb = torch.from_numpy(np.stack([vectors[i] for i in read])).to(next(model.parameters()).device)
-            with eval_mode(model): scores = model.head(emb).cpu()
+            with eval_mode(model):
+                scores = model.head(emb).cpu()
             check_finite(scores, lambda i: clips[read[i]].name)
-            for i,answer in zip(read, self.answers(scores)): answers[i] = answer
+            for i,answer in zip(read, self.answers(scores)):
+                answers[i] = answer
         return answers if many else answers[0]
 
     def answers(self,
@@ -345,8 +355,10 @@ def result(self:AudioLearner,
 )->ProbeResult: # `.plot()` draws the confusion matrix; for several labels a clip, a `TagResult`
     "How good the answers to the clips are that can be read; ValueError if scores are not finite"
     probs,y = self.checked_preds(ds_idx)[:2]
-    if groups is not None: groups = np.asarray(groups)[readable(self.dls.loaders[ds_idx].dataset, len(y))]
-    if y.ndim>1: return TagResult(y.numpy().astype(int), probs.numpy(), groups)
+    if groups is not None:
+        groups = np.asarray(groups)[readable(self.dls.loaders[ds_idx].dataset, len(y))]
+    if y.ndim>1:
+        return TagResult(y.numpy().astype(int), probs.numpy(), groups)
     vocab = np.array([str(o) for o in self.dls.vocab])
     return ProbeResult(vocab[y.numpy()], vocab[probs.argmax(1).numpy()], groups)
 
@@ -363,7 +375,8 @@ def plot_top_losses(self:AudioLearner,
 )->Sounds: # file, start, seconds, label, answer, loss; with players in a notebook
     "Draw the clips with the highest loss, and return them as a table"
     _,y,answers,losses = self.checked_preds(ds_idx, with_decoded=True, with_loss=True)
-    if losses.ndim>1: losses = losses.flatten(1).mean(1)
+    if losses.ndim>1:
+        losses = losses.flatten(1).mean(1)
     worst,ds = losses.argsort(descending=True)[:k].tolist(),self.dls.loaders[ds_idx].dataset
     places = readable(ds, len(losses))
     clips = ds.clips([places[i] for i in worst])
@@ -424,11 +437,13 @@ def encoder_for(
     front = front_end(dls)
     is_saved = isinstance(encoder, (str,Path)) and (shipped(encoder)/'config.json').exists()
     if is_saved: encoder = AudioEncoder.from_pretrained(encoder)
-    if not isinstance(encoder, AudioEncoder): encoder,pretrained = AudioEncoder(encoder, front=front),False
+    if not isinstance(encoder, AudioEncoder):
+        encoder,pretrained = AudioEncoder(encoder, front=front),False
     elif pretrained: encoder = deepcopy(encoder)
     else: encoder = encoder.untrained(torch.randint(2**31, (1,)).item())
     encoder.set_front(front)
-    if not pretrained: encoder.norm.fit(sample_specs(dls, 512))
+    if not pretrained:
+        encoder.norm.fit(sample_specs(dls, 512))
     return encoder,pretrained
 
 # %% ../../nbs/use/finetune.ipynb #2b4b790f
@@ -440,7 +455,7 @@ def audio_learner(
     n_out:int=None,         # outputs; default: the number of labels
     loss_func=None,         # default: the data's
     metrics=None,           # default: accuracy; for several labels a clip accuracy_multi and mAP; for numbers rmse
-    probe:bool=True,        # with a pre-trained encoder, begin and end with the linear probe of at most 2,000 clips as head
+    probe:bool=True,  # with a pre-trained encoder, begin and end with the linear probe of at most 2,000 clips as head
     keep_bn:bool=False,     # keep the statistics of batch norms while training
     augment=False,          # transforms of training spectrograms, e.g. `FreqWarp()`; True: `SpecMask(.2, .2)` and fastai's MixUp
     whole:bool=True,        # validate on all windows of the first 30 s of a clip
@@ -449,16 +464,19 @@ def audio_learner(
 )->AudioLearner:
     "A learner for labelled sounds: a pre-trained encoder, frozen until `fine_tune`, and a head; ValueError without labels"
     n_out = ifnone(n_out, get_c(dls))
-    if not n_out: raise ValueError('these DataLoaders have no labels: give label_func or label_col, or n_out')
+    if not n_out:
+        raise ValueError('these DataLoaders have no labels: give label_func or label_col, or n_out')
     encoder,pretrained = encoder_for(dls, encoder, pretrained)
     model = AudioClassifier(encoder, n_out, keep_bn).to(dls.device)
-    if augment is True: cbs = [Augment(SpecMask(.2, .2)), MixUp(.4), *L(cbs)]
-    elif augment: cbs = [Augment(*L(augment)), *L(cbs)]
+    if augment is True:
+        cbs = [Augment(SpecMask(.2, .2)), MixUp(.4), *L(cbs)]
+    elif augment:
+        cbs = [Augment(*L(augment)), *L(cbs)]
     metrics = ifnone(metrics, default_metrics(dls))
     learn = AudioLearner(whole_clips(dls) if whole else dls, model, loss_func=loss_func, metrics=metrics, splitter=encoder_and_head,
                          cbs=cbs, **kwargs)
     learn.pretrained,learn.numbers = pretrained,has_numbers(dls)
-    weighs_positives = getattr(getattr(learn.loss_func, 'func', None), 'pos_weight', None) is not None     # a probe does not
+    weighs_positives = getattr(getattr(learn.loss_func, 'func', None), 'pos_weight', None) is not None  # a probe does not
     learn.probed = pretrained and probe and has_clips(dls.train_ds) and not weighs_positives
     if learn.probed: learn.probe_head()
     if pretrained: learn.freeze()

@@ -30,10 +30,11 @@ class SoundIndex:
         level:str='window',       # a vector per 'window', or per 'clip': per file or place
         hop:float=None,           # seconds from window to window; default: side by side
     ):
-        if level not in ('window','clip'): raise ValueError(f"level={level!r}: use 'window' or 'clip'")
+        if level not in ('window','clip'):
+            raise ValueError(f"level={level!r}: use 'window' or 'clip'")
         store_attr()
         self.files,self.labels,self.stamps = [],[],{}
-        self.places,self.partly = [],{}                    # labelled places; stamps of files of which only places are here
+        self.places,self.partly = [],{}  # labelled places; stamps of files of which only places are here
         self.vectors = np.zeros((0,encoder.num_features), np.float32)
         self.file_of = np.zeros(0, np.int64)
         self.starts,self.lengths = np.zeros(0),np.zeros(0, np.float32)
@@ -77,7 +78,8 @@ def has_labels(self:SoundIndex)->bool:
 @patch
 def overlapping(self:SoundIndex, file, start, end)->tuple: # numbers of rows (n,), seconds (n,)
     "The vectors of a file, and how long each overlaps a place"
-    if file not in self.files: return np.zeros(0, int),np.zeros(0)
+    if file not in self.files:
+        return np.zeros(0, int),np.zeros(0)
     rows = np.flatnonzero(self.file_of==self.files.index(file))
     ends = self.starts[rows]+np.nan_to_num(self.lengths[rows], nan=math.inf)
     return rows,np.minimum(end, ends)-np.maximum(start, self.starts[rows])
@@ -100,7 +102,8 @@ def label_of_row(self:SoundIndex)->np.ndarray: # (vectors,) of objects; None whe
     "The label of each vector: of its place, or else of its file"
     by_file = object_column(self.labels).to_numpy()
     res = by_file[self.file_of] if len(self.files) else by_file
-    for place in self.places: res[self.rows_within(place.file, place.start, place.end)] = place.label
+    for place in self.places:
+        res[self.rows_within(place.file, place.start, place.end)] = place.label
     return res
 
 @patch
@@ -110,7 +113,8 @@ def rows(self:SoundIndex,
     "Where these vectors come from"
     files = object_column([self.files[number] for number in self.file_of[i]])
     table = Sounds(dict(file=files, start=self.starts[i].astype(float), seconds=self.lengths[i].astype(float)))
-    if self.has_labels: table['label'] = object_column(self.row_labels[i])
+    if self.has_labels:
+        table['label'] = object_column(self.row_labels[i])
     return table
 
 # %% ../../nbs/use/search.ipynb #c7d3dde4
@@ -119,14 +123,17 @@ def item_name(
     i:int,  # number of an array
 )->str:
     "The name in an index of a clip, or of the recording that a place is in"
-    if hasattr(clip, 'pack'): return str(clip.pack.path/str(clip))
+    if hasattr(clip, 'pack'):
+        return str(clip.pack.path/str(clip))
     return clip.name if clip.is_file else f'item {i}'
 
 def item_stamp(clip):
     "Length and checksum of a packed clip, size and time of a file: another stamp, another sound; None if unknown"
-    if hasattr(clip, 'pack'): return [int(clip.pack.lengths[clip.i]), int(clip.pack.crcs[clip.i])]
+    if hasattr(clip, 'pack'):
+        return [int(clip.pack.lengths[clip.i]), int(clip.pack.crcs[clip.i])]
     if not clip.is_file: return None
-    try: stat = os.stat(clip.item)
+    try:
+        stat = os.stat(clip.item)
     except (OSError, TypeError): return None
     return [stat.st_size, stat.st_mtime_ns]
 
@@ -135,17 +142,22 @@ def labels_of(
     labels,  # one each, a function file → label, or None: those of places
 )->list: # None where unknown
     "The label of each clip; ValueError if their number differs"
-    if labels is None: labels = [clip.label if is_place(clip) else None for clip in clips]
-    if callable(labels): return [labels(c if hasattr(c, 'pack') else c.item) for c in clips]
-    if isinstance(labels, str): labels = [labels]*len(clips)
-    if len(labels)!=len(clips): raise ValueError(f'{len(clips)} items but {len(labels)} labels: give one label each')
+    if labels is None:
+        labels = [clip.label if is_place(clip) else None for clip in clips]
+    if callable(labels):
+        return [labels(c if hasattr(c, 'pack') else c.item) for c in clips]
+    if isinstance(labels, str):
+        labels = [labels]*len(clips)
+    if len(labels)!=len(clips):
+        raise ValueError(f'{len(clips)} items but {len(labels)} labels: give one label each')
     return [None if pd.isna(label) is True else label for label in labels]
 
 # %% ../../nbs/use/search.ipynb #f056e7bd
 @patch
 def replace(self:SoundIndex, **parts):
     "Replace parts of the index, all at once"
-    for name in ('standardised','row_labels'): self.__dict__.pop(name, None)
+    for name in ('standardised','row_labels'):
+        self.__dict__.pop(name, None)
     self.__dict__.update(parts)
     return self
 
@@ -185,29 +197,35 @@ class Rows(NamedTuple):
 @patch
 def starts_of(self:SoundIndex, clip, max_s=None)->np.ndarray: # seconds in the file
     "Where the vectors of a clip begin"
-    if self.level=='clip': return np.array([clip.start])
+    if self.level=='clip':
+        return np.array([clip.start])
     front = self.encoder.front
     return clip.start+np.array(window_starts(clip, front, self.hop, max_s))/front.sr
 
 @patch
 def length_of(self:SoundIndex, clip)->float:
     "Seconds that a vector of a clip stands for"
-    if self.level=='window': return self.encoder.front.duration
+    if self.level=='window':
+        return self.encoder.front.duration
     return clip.seconds if is_place(clip) else math.nan
 
 @patch
 def new_rows(self:SoundIndex, names, clips, errors, **kwargs)->list: # of `Rows`
     "Embed clips of these names; a warning names those that cannot be read"
     if not clips: return []
-    try: vectors = embed(self.encoder, clips, self.level, self.hop, errors=errors, **kwargs)
+    try:
+        vectors = embed(self.encoder, clips, self.level, self.hop, errors=errors, **kwargs)
     except AudioReadError as e:
-        if errors=='raise' or not len(self): raise
+        if errors=='raise' or not len(self):
+            raise
         warnings.warn(f'none of {len(clips)} new items could be read, the index is unchanged: {e}')
         return []
-    if self.level=='clip': vectors = vectors[:,None]
+    if self.level=='clip':
+        vectors = vectors[:,None]
     res = []
     for name,clip,own in zip(names, clips, vectors):
-        if not len(own) or np.isnan(own).any(): continue
+        if not len(own) or np.isnan(own).any():
+            continue
         starts = self.starts_of(clip, kwargs.get('max_s'))
         lengths = np.full(len(own), self.length_of(clip), np.float32)
         res.append(Rows(name, own, starts, lengths))
@@ -224,7 +242,8 @@ def add_files(self:SoundIndex, clips, labels, errors, **kwargs):
     stamps = {name:item_stamp(c) for name,c in clips.items()}
     new = [name for name in clips if stamps[name] is None or stamps[name]!=self.stamps.get(name)]
     rows = self.new_rows(new, [clips[name] for name in new], errors, **kwargs)
-    if not rows: return self.replace(labels=[labels[f] for f in self.files])
+    if not rows:
+        return self.replace(labels=[labels[f] for f in self.files])
     added = {o.file for o in rows}
     old = self.without(added)
     old['stamps'].update({name:stamps[name] for name in added if stamps[name]})
@@ -233,7 +252,8 @@ def add_files(self:SoundIndex, clips, labels, errors, **kwargs):
 @patch
 def add_places(self:SoundIndex, clips, labels, errors, **kwargs):
     "Label places; those whose vectors are not in the index yet are embedded"
-    if not all(c.is_file for c in clips): raise ValueError('a place in an array has no name: give the part of the array itself')
+    if not all(c.is_file for c in clips):
+        raise ValueError('a place in an array has no name: give the part of the array itself')
     names = [item_name(c, None) for c in clips]
     stamps = {name:item_stamp(c) for name,c in zip(names, clips)}
     known = self.partly | self.stamps
@@ -254,8 +274,10 @@ def holds(self:SoundIndex,
 )->bool:
     "Are the vectors of a place in the index?"
     rows,shared = self.overlapping(span.file, clip.start, end_of(clip))
-    if self.level=='window' and span.file in self.stamps: return bool((shared>1e-6).any())
-    try: starts,length = self.starts_of(clip),self.length_of(clip)
+    if self.level=='window' and span.file in self.stamps:
+        return bool((shared>1e-6).any())
+    try:
+        starts,length = self.starts_of(clip),self.length_of(clip)
     except AudioReadError: return False
     same = np.isclose(self.starts[rows], starts[:,None], atol=1e-3) & np.isclose(self.lengths[rows], length, atol=1e-3)
     return bool(same.any(1).all())
@@ -275,8 +297,10 @@ def add(self:SoundIndex,
     of_places = [is_place(clip) for clip in clips]
     def chosen(wanted): return [list(itertools.compress(o, wanted)) for o in (clips, labels)]
     files,places = chosen([not o for o in of_places]),chosen(of_places)
-    if files[0]: self.add_files(*files, errors, **kwargs)
-    if places[0]: self.add_places(*places, errors, **kwargs)
+    if files[0]:
+        self.add_files(*files, errors, **kwargs)
+    if places[0]:
+        self.add_places(*places, errors, **kwargs)
     return self
 
 @patch
@@ -388,7 +412,8 @@ def save(self:SoundIndex,
     path,  # a folder; made if needed
 )->Path:
     "Write the index, with its encoder unless that is a network of your own; FolderBusy while another process writes there"
-    with locked(path, 'saving an index'): self.write_into(Path(path))
+    with locked(path, 'saving an index'):
+        self.write_into(Path(path))
     return Path(path)
 
 @patch
@@ -399,7 +424,8 @@ def write_into(self:SoundIndex,
     arrays = {key:np.ascontiguousarray(getattr(self, name)) for key,name in index_arrays.items()}
     data = save_tensors(arrays)
     vectors,encoder = f'vectors-{fingerprint(data)}.safetensors',f'encoder-{encoder_key(self.encoder)}'
-    if isinstance(self.encoder.arch, str): self.encoder.save_pretrained(path/encoder)
+    if isinstance(self.encoder.arch, str):
+        self.encoder.save_pretrained(path/encoder)
     write_whole(path/vectors, data)
     meta = dict(format=2, level=self.level, hop=self.hop, vectors=vectors, encoder=encoder,
                 files=self.files, labels=[label if label is None else str(label) for label in self.labels], stamps=self.stamps,
@@ -407,7 +433,8 @@ def write_into(self:SoundIndex,
     write_whole(path/'index.json', json.dumps(signed(meta), indent=0))      # from here on it is the new index
     remove_own(path, own_vectors, [vectors])
     for folder in path.iterdir():
-        if re.fullmatch(own_encoder, folder.name) and folder.name!=encoder: shutil.rmtree(folder)
+        if re.fullmatch(own_encoder, folder.name) and folder.name!=encoder:
+            shutil.rmtree(folder)
 
 # %% ../../nbs/use/search.ipynb #54a365c0
 def read_meta(
@@ -417,14 +444,19 @@ def read_meta(
     meta = read_json(path/'index.json', 'level hop vectors files labels stamps'.split())
     if meta.pop('format', None)==2:
         own = meta.pop('checksum', None)
-        if signed(meta | dict(format=2))['checksum']!=own: raise ValueError('index.json differs from its checksum')
-    if not all(isinstance(meta[k], list) for k in ('files','labels')): raise ValueError('files and labels are not lists')
-    if not all(isinstance(name, str) for name in meta['files']): raise ValueError('a name of a file is not text')
+        if signed(meta | dict(format=2))['checksum']!=own:
+            raise ValueError('index.json differs from its checksum')
+    if not all(isinstance(meta[k], list) for k in ('files','labels')):
+        raise ValueError('files and labels are not lists')
+    if not all(isinstance(name, str) for name in meta['files']):
+        raise ValueError('a name of a file is not text')
     meta = dict(places=[], partly={}) | meta                                  # indexes of 0.0.2 have neither
     meta['places'] = [LabelledPlace(str(file), float(start), float(end), label) for file,start,end,label in meta['places']]
-    if not all(isinstance(meta[k], dict) for k in ('stamps','partly')): raise ValueError('the stamps are not a dictionary')
+    if not all(isinstance(meta[k], dict) for k in ('stamps','partly')):
+        raise ValueError('the stamps are not a dictionary')
     hop = meta['hop']
-    if hop is not None and not (isinstance(hop, (int,float)) and 0<hop<1e6): raise ValueError(f'hop is {hop!r:.40}')
+    if hop is not None and not (isinstance(hop, (int,float)) and 0<hop<1e6):
+        raise ValueError(f'hop is {hop!r:.40}')
     return meta
 
 def read_encoder(
@@ -447,7 +479,8 @@ def read_parts(
 )->dict: # for `SoundIndex.replace`
     "The parts of a saved index; ValueError if they do not fit together"
     fn = file_beside(path/'index.json', meta['vectors'])
-    if checksum(fn) not in fn.name: raise ValueError('the vectors differ from their checksum')
+    if checksum(fn) not in fn.name:
+        raise ValueError('the vectors differ from their checksum')
     tensors = load_file(fn)
     if 'lengths' not in tensors:                                              # an index of 0.0.2
         tensors['lengths'] = np.full(len(tensors['starts']), window if meta['level']=='window' else math.nan, np.float32)
@@ -457,7 +490,8 @@ def read_parts(
     if vectors.ndim!=2 or vectors.shape[1]!=d:
         raise ValueError(f'its vectors have the shape {vectors.shape}, the encoder beside them makes vectors of {d} numbers')
     fits = len(vectors)==len(starts)==len(parts['lengths'])==len(file_of) and len(files)==len(parts['labels'])
-    if fits and len(file_of): fits = 0<=file_of.min()<=file_of.max()<len(files)
+    if fits and len(file_of):
+        fits = 0<=file_of.min()<=file_of.max()<len(files)
     if not fits: raise ValueError('its parts do not fit together')
     return parts
 
@@ -470,7 +504,8 @@ def load(cls:SoundIndex,
     "Read an index; AudioReadError if damaged or mixed up, FileNotFoundError if there is none, ValueError if its encoder is missing"
     path = Path(path)
     kind = first(kind for name,kind in cls.kinds.items() if (path/name).exists())
-    if kind is not None: return kind.load(path, encoder)
+    if kind is not None:
+        return kind.load(path, encoder)
     if not (path/'index.json').exists():
         raise FileNotFoundError(f'{path} holds no index.json: give a folder written by SoundIndex.save')
     if encoder is None and not any(re.fullmatch(own_encoder, o.name) for o in path.iterdir()):
@@ -498,7 +533,8 @@ def to_csv(self:SoundIndex,
 )->Path:
     "Write `to_frame` as csv, whole or not at all: names are escaped where they are not UTF-8, or where a spreadsheet would run them"
     table = spreadsheet_safe(self.to_frame())
-    with whole_path(fn) as tmp: table.to_csv(tmp, **{'index':False, **kwargs})
+    with whole_path(fn) as tmp:
+        table.to_csv(tmp, **{'index':False, **kwargs})
     return Path(fn)
 
 @patch
@@ -508,7 +544,8 @@ def to_parquet(self:SoundIndex,
 )->Path:
     "Write `to_frame` as Parquet, whole or not at all; needs pyarrow or fastparquet"
     table = printable_table(self.to_frame())
-    with whole_path(fn) as tmp: table.to_parquet(tmp, **{'index':False, **kwargs})
+    with whole_path(fn) as tmp:
+        table.to_parquet(tmp, **{'index':False, **kwargs})
     return Path(fn)
 
 # %% ../../nbs/use/search.ipynb #f93677d3
@@ -526,11 +563,13 @@ def clusters(self:SoundIndex,
 )->Sounds: # a row a file: file, cluster, distance to its centre (0…2), label if there are labels; the most typical first in each
     "Files in `k` groups by k-means on standardised vectors; ValueError for more groups than files"
     from sklearn.cluster import KMeans
-    if not 1<=k<=len(self.files): raise ValueError(f'k={k}: 1 to {len(self.files)}, the number of files')
+    if not 1<=k<=len(self.files):
+        raise ValueError(f'k={k}: 1 to {len(self.files)}, the number of files')
     z = self.standardise(self.file_vectors())
     km = KMeans(k, n_init=3, random_state=seed).fit(z)
     distance = np.linalg.norm(z-km.cluster_centers_[km.labels_], axis=1)
     files,seconds = object_column(self.files),self.encoder.front.duration
     table = Sounds(dict(file=files, start=0., seconds=seconds, cluster=km.labels_, distance=distance))
-    if self.has_labels: table['label'] = object_column(self.labels)
+    if self.has_labels:
+        table['label'] = object_column(self.labels)
     return table.sort_values(['cluster','distance'], ignore_index=True)

@@ -27,14 +27,16 @@ def require(path, *names):
     "`path/names[0]`; MissingData unless all of `names` are in the folder `path`"
     absent = [name for name in names if not (path/name).exists()]
     more = f' and {len(absent)-5} more' if len(absent)>5 else ''
-    if absent: missing(', '.join(absent[:5])+more)
+    if absent:
+        missing(', '.join(absent[:5])+more)
     return path/names[0]
 
 def require_files(files):
     "`files`; MissingData unless all of them exist"
     absent = [fn for fn in files if not fn.exists()]
     examples = ', '.join('/'.join(fn.parts[-3:]) for fn in absent[:3])
-    if absent: missing(f'{len(absent)} of {len(files)} files, e.g. {examples}')
+    if absent:
+        missing(f'{len(absent)} of {len(files)} files, e.g. {examples}')
     return files
 
 def require_some(files, what):
@@ -45,7 +47,8 @@ def read_columns(path, name, columns, **kwargs):
     "A table with these columns at least; `kwargs` to `pd.read_csv`"
     table = pd.read_csv(require(path, name), **kwargs)
     absent = [column for column in columns if column not in table.columns]
-    if absent: missing(f'column {", ".join(absent)} of {name}')
+    if absent:
+        missing(f'column {", ".join(absent)} of {name}')
     return table
 
 # %% ../../nbs/use/tasks.ipynb #8a157261
@@ -121,9 +124,11 @@ def read_commands(path, version):
     require(path, *words, 'validation_list.txt', 'testing_list.txt')
     part_of = {}
     for part,name in (('valid','validation'),('test','testing')):
-        for listed in (path/f'{name}_list.txt').read_text().split(): part_of.setdefault(listed, part)
+        for listed in (path/f'{name}_list.txt').read_text().split():
+            part_of.setdefault(listed, part)
     absent = [listed for listed in part_of if not (path/listed).exists()]
-    if absent: missing(f'{len(absent)} listed files, e.g. {absent[0]}')
+    if absent:
+        missing(f'{len(absent)} listed files, e.g. {absent[0]}')
     parts = {k:([],[],[]) for k in ('train','valid','test')}
     for word in words:
         for fn in require_some((path/word).glob('*.wav'), f'{word}/*.wav'):
@@ -141,16 +146,20 @@ def with_unknown_and_silence(part, n, cuts):
     unknown = set(sorted(others, key=name_checksum)[:n])
     rows = []
     for fn,label,speaker in zip(*part):
-        if label in ten_words: rows.append((fn, label, speaker))
-        elif fn in unknown: rows.append((fn, '_unknown_', speaker))
-    for cut in cuts[:n]: rows.append((cut, '_silence_', cut.fn.name))
+        if label in ten_words:
+            rows.append((fn, label, speaker))
+        elif fn in unknown:
+            rows.append((fn, '_unknown_', speaker))
+    for cut in cuts[:n]:
+        rows.append((cut, '_silence_', cut.fn.name))
     return tuple(map(list, zip(*rows)))
 
 def read_commands12(path, version):
     "As `read_commands`, with 12 labels and the test archive beside the folder"
     parts,noise = read_commands(path, version),require(path, '_background_noise_')
     test_folder = path.parent/f'speech_commands_test_set_v0.0{version}'
-    if not test_folder.exists(): missing(f'{test_folder.name} beside {path.name}')
+    if not test_folder.exists():
+        missing(f'{test_folder.name} beside {path.name}')
     labels = ['_silence_','_unknown_',*ten_words]
     require(test_folder, *labels)
     clips_a_word = {k:round(sum(label in ten_words for label in parts[k][1])/10) for k in ('train','valid')}
@@ -199,7 +208,8 @@ def read_voxforge(path):
             for fn in sorted([*folder.glob('wav/*.wav'), *folder.glob('flac/*.flac')]):
                 rows.append((fn, language, f'{language}/{speaker}'))
     absent = set(voxforge_folders)-{language for _,language,_ in rows}
-    if absent: missing(f'recordings of {", ".join(sorted(absent))}')
+    if absent:
+        missing(f'recordings of {", ".join(sorted(absent))}')
     return split_in_three(*map(list, zip(*rows)))
 
 def read_iemocap(path):
@@ -276,7 +286,8 @@ def read_fsd50k(path):
     test = read_columns(path, f'{truth}/eval.csv', ['fname','labels'])
     named = {label for table in (dev,test) for labels in table.labels for label in labels.split(',')}
     unknown = sorted(named-vocab)
-    if unknown: missing(f'labels {", ".join(unknown[:3])} in vocabulary.csv')
+    if unknown:
+        missing(f'labels {", ".join(unknown[:3])} in vocabulary.csv')
     def part(table, name):
         files = require_files([path/f'FSD50K.{name}_audio/{fname}.wav' for fname in table.fname])
         return files,[labels.split(',') for labels in table.labels],None
@@ -288,7 +299,8 @@ def split_by_fold(n, part, fold_of):
     "A split for each of `n` folds, numbered from 1; `fold_of` each clip"
     require_files(part[0])
     absent = sorted(set(range(1, n+1))-set(fold_of))
-    if absent: missing(f'fold {", ".join(map(str, absent))}')
+    if absent:
+        missing(f'fold {", ".join(map(str, absent))}')
     tests = [np.array(fold_of)==fold for fold in range(1, n+1)]
     return [with_valid(pick(part, ~test), pick(part, test)) for test in tests]
 
@@ -337,7 +349,8 @@ class Task:
             raise MissingData(f'{self.title}: {path} lacks {e}.\nHow to get it:\n{self.get}') from None
         res = res if isinstance(res, list) else [res]
         empty = [k for split in res for k,part in split.items() if not part[0]]
-        if empty: raise MissingData(f'{self.title}: {path} has no {empty[0]} clips')
+        if empty:
+            raise MissingData(f'{self.title}: {path} has no {empty[0]} clips')
         return res
 
 # %% ../../nbs/use/tasks.ipynb #9cdab8e3
@@ -458,7 +471,8 @@ class Tasks(dict):
         "All tasks as a table"
         columns = ['title','kind','classes','clips','seconds','metric','split','lape','folder']
         table = pd.DataFrame([vars(task) for task in self.values()], index=[*self], columns=columns)
-        if root is not None: table['there'] = [(Path(root)/folder).is_dir() for folder in table.folder]
+        if root is not None:
+            table['there'] = [(Path(root)/folder).is_dir() for folder in table.folder]
         return table
 
 tasks = Tasks({task.name:task for task in all_tasks})
@@ -468,7 +482,10 @@ def print_tasks(
     names=(),  # of tasks; none: a table of all
 ):
     "Print the table of tasks, or how to get some of them"
-    for name in names: print(f'{tasks[name]!r}\n{tasks[name].get}\n')
-    if not names: print(tasks.list()[['title','classes','clips','seconds','split']].to_string())
+    for name in names:
+        print(f'{tasks[name]!r}\n{tasks[name].get}\n')
+    if not names:
+        print(tasks.list()[['title','classes','clips','seconds','split']].to_string())
 
-if __name__=='__main__' and sys.argv[0].endswith('tasks.py'): print_tasks(sys.argv[1:])
+if __name__=='__main__' and sys.argv[0].endswith('tasks.py'):
+    print_tasks(sys.argv[1:])
