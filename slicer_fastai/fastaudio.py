@@ -250,7 +250,8 @@ def as_log_power(
 
 # %% ../nbs/fastaudio.ipynb #10aec930
 class ToSlicer(DisplayedTransform):
-    "Turn fastaudio's mel spectrograms into ours (first channel, log power): the last batch transform for `SlicerLearner`"
+    """Turn fastaudio's mel spectrograms into ours (first channel, log power):
+    the last batch transform for `SlicerLearner`"""
     order = 90
     def encodes(self, x:AudioSpectrogram):
         res = as_log_power(to_slicer(x)[...,:1,:,:], x.settings)
@@ -258,7 +259,8 @@ class ToSlicer(DisplayedTransform):
         return res
 
     def front_end(self, dls)->FrontEnd:
-        "The front end of `dls`, for `slicer_fastai.audio.frontend.front_end`. ValueError for a window that cannot be saved"
+        """The front end of `dls`, for `slicer_fastai.audio.frontend.front_end`.
+        ValueError for a window that cannot be saved"""
         def find(kind): return first(f for f in [*dls.train.after_item.fs, *dls.train.after_batch.fs] if isinstance(f, kind))
         x = dls.train.one_batch()[0]
         settings,resize,normalize = x.fastaudio,find(ResizeSignal),find(NormalizeLevel)

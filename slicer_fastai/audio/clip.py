@@ -90,7 +90,8 @@ def check_samples(x, f):
     raise AudioReadError(str(f.name), f'contains {what}', 'write it again, or leave it out')
 
 def before_mp3(f, i):
-    "Samples to decode before a place in an MP3: its frames take bits from up to 511 bytes before them, which libsndfile's seek forgets"
+    """Samples to decode before a place in an MP3: its frames take bits from up to 511 bytes before them,
+    which libsndfile's seek forgets"""
     return min(i, 10*1152 if f.samplerate>=32000 else 40*576) if getattr(f, 'format', '')=='MP3' else 0
 
 def decode_piece(f, i, n, dtype):
@@ -297,7 +298,8 @@ def read_window(
     start:float=None,       # where in seconds, instead of `pos`
     channel='mean',         # of several channels: 'mean', 'loudest', or the number of one, from 0
 )->np.ndarray: # mono float32 (samples,), fewer than asked for where the file is shorter
-    "Read one window of a file, mono, at rate `sr`, decoding only what is needed; `AudioReadError` where that is impossible"
+    """Read one window of a file, mono, at rate `sr`, decoding only what is needed;
+    `AudioReadError` where that is impossible"""
     clip = as_clip(fn, sr, channel)
     with clip.open() as f:
         first,total = clip.span(f)
@@ -345,7 +347,8 @@ def get_audio_files(
     recurse=True,    # look into sub-folders
     folders=None,    # only these sub-folders (names)
 )->L: # sorted paths
-    "All audio files below a folder, duplicate links dropped; FileNotFoundError says what is there instead if there are none"
+    """All audio files below a folder, duplicate links dropped;
+    FileNotFoundError says what is there instead if there are none"""
     path = Path(path)
     if not path.is_dir():
         raise FileNotFoundError(f'{printable(path)} is not a folder: give the folder that holds your recordings')
@@ -398,7 +401,8 @@ def walk_files(path, recurse, folders):
 def regular_files(
     files,  # paths
 )->L:
-    "Drop non-files (pipes, devices) and links to files that are listed anyway; warn about the former, and where a link is in another folder"
+    """Drop non-files (pipes, devices) and links to files that are listed anyway; warn about the former,
+    and where a link is in another folder"""
     listed,res,other,elsewhere = {},[],[],[]
     for f in sorted(files, key=lambda f: (os.path.islink(f), f)):
         try: st = os.stat(f)
@@ -446,7 +450,8 @@ def verify_audio(
     n_workers:int=None,  # threads; default as fastai
     whole:bool=False,    # decode all of each file, not only its ends
 )->pd.DataFrame: # file, reason and remedy of each file that cannot be read
-    "List the files that cannot be read, and why; without `whole`, damage between the ends (a NaN, a torn place) shows in training only"
+    """List the files that cannot be read, and why; without `whole`, damage between the ends (a NaN,
+    a torn place) shows in training only"""
     files = L(files) if is_listy(files) else get_audio_files(files)
     verdicts = parallel(why_unreadable, files, whole=whole, n_workers=ifnone(n_workers, defaults.cpus), threadpool=True,
                         progress=len(files)>1000)

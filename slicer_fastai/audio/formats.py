@@ -114,7 +114,8 @@ class RawFile(io.RawIOBase):
 
 # %% ../../nbs/audio/formats.ipynb #39f8a96f
 class Found(NamedTuple):
-    "How a file has to be opened: another header in front of its bytes `first` to the end, or several parts of it one after the other"
+    """How a file has to be opened: another header in front of its bytes `first` to the end,
+    or several parts of it one after the other"""
     head:bytes = b''
     first:int = 0
     parts:tuple = ()
@@ -329,7 +330,8 @@ def count_first(
     n:int,         # frames
     size:int,      # bytes
 )->tuple: # (bytes, samples to leave out again)
-    "What to put in front of an MP3 whose frames were counted: their number, and a silent frame of which libsndfile leaves out 529 samples"
+    """What to put in front of an MP3 whose frames were counted: their number,
+    and a silent frame of which libsndfile leaves out 529 samples"""
     silent = bytes([0xff, header[1]|1, header[2]&0xfd, header[3]])
     silent = silent.ljust(mp3_sizes[int.from_bytes(silent[1:3], 'big')], b'\0')
     samples = 1152 if header[1]>>3&3==3 else 576
@@ -661,7 +663,8 @@ containers = {b'RIFF':'wav', b'FORM':'aiff', b'caff':'caf'}
 def open_audio(
     fn,  # a path or `AudioBytes`
 ): # an `sf.SoundFile`, or what reads like one
-    "Open a sound file; `AudioReadError` if it is no regular file, no sound, empty, or has an impossible length or sample rate"
+    """Open a sound file; `AudioReadError` if it is no regular file, no sound, empty,
+    or has an impossible length or sample rate"""
     key = None
     try:
         if isinstance(fn, AudioBytes):

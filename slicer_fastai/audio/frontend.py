@@ -93,7 +93,8 @@ def starts(self:FrontEnd,
     n:int,     # samples of a wave at rate `sr`
     hop=None,  # seconds from window to window; default: side by side
 )->list: # first sample of each window
-    "Where the windows of a wave begin: the last one flush with its end; a rest of under a quarter of a window is left out"
+    """Where the windows of a wave begin: the last one flush with its end;
+    a rest of under a quarter of a window is left out"""
     if hop is not None and not hop>0:
         raise ValueError(f'hop={hop}: give seconds, more than 0')
     size = self.n_samples
@@ -138,7 +139,8 @@ def from_cfg(cls:FrontEnd,
 def front_end(
     dls,  # `DataLoaders`
 )->FrontEnd:
-    "The front end among the batch transforms of `dls`, or what a transform's own method `front_end(dls)` returns; else ValueError"
+    """The front end among the batch transforms of `dls`, or what a transform's own method `front_end(dls)` returns;
+    else ValueError"""
     tfms = dls.train.after_batch.fs
     for t in tfms:
         if isinstance(t, FrontEnd): return t

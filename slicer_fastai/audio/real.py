@@ -14,7 +14,8 @@ from pathlib import Path
 def real_sounds(
     kind:str=None, # one of the ten kinds, the names of the folders; default: all of them
 )->Path: # the folder: <kind>/<name>.ogg (22.05 kHz, mono, at most 4 s) and, for all kinds, real_sounds.csv
-    "Folder of 67 short recordings in ten kinds, CC0, that comes with the library; ValueError for a kind that is not there"
+    """Folder of 67 short recordings in ten kinds, CC0, that comes with the library;
+    ValueError for a kind that is not there"""
     path = Path(__file__).parents[1]/'sounds'
     if kind is None: return path
     kinds = sorted(o.name for o in path.iterdir() if o.is_dir())

@@ -93,7 +93,8 @@ def fast_size(n:float)->int:
 def filter_group(
     filters,  # of some neighbouring bands (bands, frequencies)
 )->tuple: # (slice of the frequencies, weights (2·frequencies there, bands))
-    "The part of a spectrum in which some bands lie, and each of their weights twice: for the real and the imaginary part"
+    """The part of a spectrum in which some bands lie, and each of their weights twice:
+    for the real and the imaginary part"""
     on = filters.any(0).nonzero()[:,0]
     first,last = (int(on[0]),int(on[-1])) if len(on) else (0,0)
     weights = filters[:,first:last+1].T.repeat_interleave(2, 0)

@@ -110,7 +110,8 @@ class SpecMask(ViewTfm):
 
 # %% ../../nbs/augment/perturb.ipynb #3cd5fe31
 class FreqWarp(ViewTfm):
-    "Mel bands stretched or squeezed by a random factor: another size of throat, drum or bird, and another pitch (vocal tract length perturbation, Jaitly and Hinton, 2013)"
+    """Mel bands stretched or squeezed by a random factor: another size of throat, drum or bird,
+    and another pitch (vocal tract length perturbation, Jaitly and Hinton, 2013)"""
     def __init__(self,
         most:float=.1,  # largest share by which they are; on the mel scale, lowest band fixed
     ): store_attr()

@@ -192,7 +192,8 @@ def slicer_search(
 
 # %% ../../nbs/cli/commands.ipynb #fdb3ffe0
 def few_shot_scores(encoders, tasks, shots):
-    "Mean and standard deviation of few-shot probes: a row an encoder, task and number of labels. CliError for a task in folds"
+    """Mean and standard deviation of few-shot probes: a row an encoder, task and number of labels.
+    CliError for a task in folds"""
     sizes = [o if o=='all' else int(o) for o in shots.split()]
     res = []
     for name,task in tasks.items():

@@ -55,7 +55,8 @@ column_names = dict(
 def as_task(
     df,  # a table with one of `column_names` for each of path and label, and perhaps group, split or fold
 )->pd.DataFrame: # with columns path and label, and split or fold
-    "Name the columns of a labelled table, and split it by recording where it has neither split nor folds. CliError for a missing column"
+    """Name the columns of a labelled table, and split it by recording where it has neither split nor folds.
+    CliError for a missing column"""
     for column,names in column_names.items():
         found = first(o for o in names if o in df)
         if found is None:

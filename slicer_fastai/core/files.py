@@ -84,7 +84,8 @@ def whole_path(
     fn,          # the file to be
     need:int=0,  # its bytes, as far as known: for the error of a full disk
 ): # a temporary path beside it, to write to
-    "What is written to the temporary path appears as `fn` when all of it is on the disk, or not at all; OSError says how much a full disk lacks"
+    """What is written to the temporary path appears as `fn` when all of it is on the disk, or not at all;
+    OSError says how much a full disk lacks"""
     fn = Path(os.path.realpath(fn))
     temporary,mode = temporary_beside(fn),mode_of(fn)
     try:
@@ -244,7 +245,8 @@ class WholeFiles:
         return super().load(file, **kwargs)
 
     def export(self, fname='export.pkl', pickle_module=cloudpickle, pickle_protocol=2):
-        "As fastai's; an older file stays until the new one is on the disk, and the learner stays as it is, also after an error"
+        """As fastai's; an older file stays until the new one is on the disk, and the learner stays as it is,
+        also after an error"""
         if not is_first_process(): return
         self._end_cleanup()
         (self.path/fname).parent.mkdir(parents=True, exist_ok=True)

@@ -163,7 +163,8 @@ def locked(
     folder,               # made if needed; removed again if it is empty at the end
     doing:str='writing',  # what this process does there, for the message that others get, e.g. 'packing'
 )->FolderLock: # for `with`; or keep it, and call `acquire()`, `release()`, `is_held()`
-    "`with locked(folder, 'packing'):` – no other process writes into the folder; FolderBusy (an OSError) names one that does"
+    """`with locked(folder, 'packing'):` – no other process writes into the folder;
+    FolderBusy (an OSError) names one that does"""
     return FolderLock(folder, doing)
 
 # %% ../../nbs/core/locks.ipynb #7ee4b5df

@@ -54,7 +54,8 @@ def check_processes():
 def join_processes(
     cpu:bool=None,  # use processors even where there are GPUs; default: as fastai's `default_device`
 ):
-    "Join the processes that `torchrun` or `accelerate launch` started, each on its own GPU; ValueError where RANK is wrong"
+    """Join the processes that `torchrun` or `accelerate launch` started, each on its own GPU;
+    ValueError where RANK is wrong"""
     if n_launched()<2: return
     check_processes()
     from accelerate import PartialState

@@ -468,7 +468,8 @@ def pack_audio(
     force:bool=False,    # replace another pack in `dest`?
     segment='long',      # seconds: clips are segments of the recordings; 'long': without labels, of those longer than 30 s, 10 s each; None: whole recordings
 )->AudioPack:
-    "Write a collection into few memory-mapped files; goes on where it was interrupted; leaves out what cannot be read. FileExistsError where `dest` holds another pack, FolderBusy while another process writes there"
+    """Write a collection into few memory-mapped files; goes on where it was interrupted; leaves out what cannot be
+    read. FileExistsError where `dest` holds another pack, FolderBusy while another process writes there"""
     dest,recordings = Path(dest),Collection(path, files, labels)
     segment = segment_setting(segment, labels)
     signature = fingerprint((sr, *recordings.identity))

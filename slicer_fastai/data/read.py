@@ -114,7 +114,8 @@ def skipped(self:ReadAudio,
 
 # %% ../../nbs/data/read.ipynb #3b6b2d9e
 def reads_audio(f)->bool:
-    "Is a transform a `ReadAudio`? Asked by a mark, not by its class: a notebook that runs its own cells has a second class of this name"
+    """Is a transform a `ReadAudio`? Asked by a mark, not by its class:
+    a notebook that runs its own cells has a second class of this name"""
     return getattr(f, 'reads_audio', False)
 
 @patch(as_prop=True)

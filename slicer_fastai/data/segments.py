@@ -65,7 +65,8 @@ class Places:
     def at_least(self,
         window:float,  # seconds
     ):
-        "The same places, shorter ones with what surrounds them: the place in the middle of a window, as far as the recording reaches"
+        """The same places, shorter ones with what surrounds them: the place in the middle of a window,
+        as far as the recording reaches"""
         short = np.flatnonzero(self.seconds<window)
         if not len(short): return self
         files = np.unique(self.which[short])

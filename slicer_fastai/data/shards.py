@@ -128,7 +128,8 @@ def shard_folder(
     segment='long',      # seconds: recordings are cut into segments; 'long': without labels, those longer than 30 s, into 10 s; None: files as they are
     valid_pct:float=.1,  # share of segments set apart for validation, by recording; whole files are split when they are read
 )->Path: # the index, for `from_webdataset`
-    "Write a collection as tar shards; goes on where it was interrupted; leaves out what cannot be read. FileExistsError where `dest` holds others, FolderBusy while another process writes there"
+    """Write a collection as tar shards; goes on where it was interrupted; leaves out what cannot be read.
+    FileExistsError where `dest` holds others, FolderBusy while another process writes there"""
     dest,recordings = Path(dest),Collection(path, files, labels)
     settings = dict(n_workers=n_workers, clips=clips, mb=mb, seed=seed)
     places = cut_long(recordings.files, segment if segment_setting(segment, labels) else None)
@@ -349,7 +350,8 @@ def parse_index(
 def read_index(
     url:str, # of shards.json: a path or a URL, as the user gave it
 )->tuple: # (a list of `Shard`s, labels or None)
-    "The shards that an index names; DamagedFile for a name that leads out of its folder or to a command, and for a file much shorter than promised"
+    """The shards that an index names; DamagedFile for a name that leads out of its folder or to a command,
+    and for a file much shorter than promised"""
     if is_far(url):
         with import_webdataset().gopen(url, 'rb') as f:
             return parse_index(url, f.read(2**28))
@@ -387,7 +389,8 @@ def shard_list(
     urls,          # an index or its folder, a pattern such as 'a-{000..127}.tar', or a list of paths or URLs
     lengths=None,  # clips in each: a list, or one number
 )->tuple: # (a list of `Shard`s, labels or None)
-    "Which shards there are, and what is in them; FileNotFoundError where one is missing, ValueError where nobody knows what is in it"
+    """Which shards there are, and what is in them; FileNotFoundError where one is missing,
+    ValueError where nobody knows what is in it"""
     shards,vocab = listed(urls, lengths)
     if not shards:
         raise FileNotFoundError('no shards: give shards.json, a folder with .tar files in it, a pattern or a list')
@@ -639,7 +642,8 @@ def create_batches(self:ShardDL, samps):
 # %% ../../nbs/data/shards.ipynb #64851ba4
 @patch
 def __iter__(self:ShardDL):
-    "Batches; where they lie in the line goes into what `get_idxs` gave: `learn.get_preds` brings answers in order by it"
+    """Batches; where they lie in the line goes into what `get_idxs` gave:
+    `learn.get_preds` brings answers in order by it"""
     places,workers = self.get_idxs(),max(1, self.fake_l.num_workers)
     places.clear()
     try:

@@ -18,7 +18,8 @@ import csv, io
 def guess_encoding(
     data:bytes, # the content of a text file, or its beginning
 )->str:
-    "The encoding of a text: UTF-16 or UTF-8 by their marks, UTF-8 if it decodes, else cp1252, or latin-1 where that has no such letter"
+    """The encoding of a text: UTF-16 or UTF-8 by their marks, UTF-8 if it decodes, else cp1252,
+    or latin-1 where that has no such letter"""
     if data[:2] in (b'\xff\xfe',b'\xfe\xff'):
         return 'utf-16'
     if len(data)>1 and data[0] and not data[1]:
@@ -66,7 +67,8 @@ def parse_cells(
     return res
 
 def without_end_separator(table, fn)->pd.DataFrame:
-    "A table whose lines, but not its header, end with a separator; ValueError for other lines with more cells than the header"
+    """A table whose lines, but not its header, end with a separator;
+    ValueError for other lines with more cells than the header"""
     last = table.iloc[:,-1]
     if table.index.nlevels>1 or not (last.isna() | (last=='')).all():
         raise ValueError(f'{fn}: its lines have more cells than its first line has names; name all columns, or sep=… names the separator')

@@ -30,7 +30,8 @@ class PlainLogMel(nn.Module):
 
 # %% ../../nbs/export/onnx.ipynb #b70b315d
 class PlainFront(nn.Module):
-    "A `FrontEnd` on plain tensors: waves (B, samples) of any length → log-mels of their windows (B·windows, 1, n_mels, frames)"
+    """A `FrontEnd` on plain tensors: waves (B, samples) of any length → log-mels of their windows (B·windows, 1,
+    n_mels, frames)"""
     def __init__(self, front):
         super().__init__()
         if front.kind!='logmel':
@@ -108,7 +109,8 @@ def export_onnx(self:AudioEncoder,
     path,                # the file to write, e.g. 'enc.onnx'
     input:str='wave',    # 'wave': (batch, samples) at the encoder's rate, any length; 'logmel': (batch, 1, n_mels, frames)
 )->Path:
-    "Write the encoder as ONNX: from waves to what `embed` gives, or from log-mels to what the encoder gives; ValueError for another front end"
+    """Write the encoder as ONNX: from waves to what `embed` gives, or from log-mels to what the encoder gives;
+    ValueError for another front end"""
     if input not in ('wave','logmel'):
         raise ValueError(f"input={input!r}: use 'wave' or 'logmel'")
     encoder,front,Dim = deepcopy(self).cpu().eval(),self.front,torch.export.Dim

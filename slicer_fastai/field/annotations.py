@@ -259,7 +259,8 @@ def to_csv(self:Events,
     fn=None,   # where to write; None: return the text
     **kwargs   # to pandas' `to_csv`
 ):
-    "Write a csv file whole or not at all; cells that a spreadsheet would run as formulas get an apostrophe, which `read_annotations` takes away"
+    """Write a csv file whole or not at all; cells that a spreadsheet would run as formulas get an apostrophe,
+    which `read_annotations` takes away"""
     table = pd.DataFrame(self).map(guarded)
     text = table.to_csv(**{'index':False, 'lineterminator':'\n', **kwargs})
     return text if fn is None else write_whole(fn, text)
@@ -329,7 +330,8 @@ def tier_text(
 def to_textgrid(self:Events,
     path, # a file where all events are of one recording, or a folder for a TextGrid each
 )->Path:
-    "Write TextGrids of Praat, a tier for each label; events without length have no place there and are left out with a warning"
+    """Write TextGrids of Praat, a tier for each label;
+    events without length have no place there and are left out with a warning"""
     points = int((self.end<=self.start).sum())
     if points:
         warnings.warn(f'{points} events without length are left out: intervals of Praat have one')

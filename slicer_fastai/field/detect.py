@@ -76,7 +76,8 @@ def labelled_windows(
     window:float,   # seconds
     background:int=200, # windows that are spread evenly over each stretch of five minutes, at most
 )->pd.DataFrame: # file, start, stretch, even, partly, and for each label whether an event of it takes half of the window, or half of the event is in it
-    "Windows to train a detector on, of all annotated recordings; an event with the label '' is a place where none of them is"
+    """Windows to train a detector on, of all annotated recordings;
+    an event with the label '' is a place where none of them is"""
     labels = sorted(set(annotated.label)-{''})
     by_file = annotated.groupby('file', sort=False)
     table = pd.concat([windows_in(file, events, window, background) for file,events in by_file], ignore_index=True)
@@ -222,7 +223,8 @@ def fit_windows(
     z:np.ndarray,         # their vectors (n, d); with `usual` as they differ from their stretch, see `compare`
     usual:tuple=None,     # mean and spread (d,) of the training recordings; None: vectors as they are
 )->Detector:
-    "Train a detector on windows; `.training` has them with their scores by regressions that did not see their recordings"
+    """Train a detector on windows; `.training` has them with their scores by regressions that did not see their
+    recordings"""
     labels = [o for o in table if o not in window_columns]
     y,groups = table[labels].to_numpy(bool),table.file.to_numpy()
     middle = z.mean(0)

@@ -105,7 +105,8 @@ def compare(
     fn='compare.html', # where to write
     names=None,       # one for each run; default: the titles, numbered where they are alike
 )->Path: # the page
-    "Write runs side by side as one self-contained page: what differs, curves, probes with intervals; ValueError for fewer than two"
+    """Write runs side by side as one self-contained page: what differs, curves, probes with intervals;
+    ValueError for fewer than two"""
     if len(runs)<2:
         raise ValueError(f'compare: {len(runs)} run, but two are needed')
     records = [read_run(run) for run in runs]

@@ -50,7 +50,8 @@ def scatter_labels(
     title:str,
     **kwargs       # to `plt.scatter`
 ):
-    "Draw a map: a colour and a shape for each label; up to 8 in a legend, up to 40 named where most of their points are"
+    """Draw a map: a colour and a shape for each label; up to 8 in a legend,
+    up to 40 named where most of their points are"""
     colours,markers = label_colours(names),itertools.cycle('os^Dv')
     for name,marker in zip(names, markers):
         look = dict(s=10, marker=marker, color=colours[name], label=name)

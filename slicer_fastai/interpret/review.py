@@ -122,7 +122,8 @@ def review(self:Events,
     encoder=None,        # an `AudioEncoder`, to offer the order 'alike'
     context:float=1.,    # seconds before and after each event
 )->Path: # the page
-    "Write a page to listen to events and to correct their labels; ValueError where there are none, a warning names recordings that cannot be read"
+    """Write a page to listen to events and to correct their labels; ValueError where there are none,
+    a warning names recordings that cannot be read"""
     if not len(self): raise ValueError('no events to review: detect with a lower threshold')
     ids = place_ids(self)
     events = self.assign(id=ids)

@@ -86,7 +86,8 @@ def as_encoder(
     pad:str='zero', # shorter sounds: 'zero' or 'repeat', see `pad_to`
     channel='mean', # of several channels: 'mean', 'loudest', or the number of one, from 0
 )->AudioEncoder: # vectors of long sounds are the mean of those of their windows
-    "A function as an encoder for `embed`, `index`, probes, `few_shot`, `compare_encoders`, `benchmark`, `detector`; ValueError where it returns something else"
+    """A function as an encoder for `embed`, `index`, probes, `few_shot`, `compare_encoders`, `benchmark`,
+    `detector`; ValueError where it returns something else"""
     if not callable(f):
         raise ValueError(f'{f!r} is not a function from waves to vectors')
     default = type(f).__name__ if isinstance(f, nn.Module) else getattr(f, '__name__', type(f).__name__)

@@ -35,7 +35,8 @@ def cluster_loss(
     y2:Tensor,       # of view 2 (N, C)
     temp:float=1.,   # temperature (SLICER: 1)
 )->Tensor: # scalar; ln(2C-1) if all columns are alike
-    "Cross-entropy of finding each cluster's column in the other view (Contrastive Clustering, arXiv 2009.09687; SLICER's L_C)"
+    """Cross-entropy of finding each cluster's column in the other view (Contrastive Clustering, arXiv 2009.09687;
+    SLICER's L_C)"""
     n_clusters = y1.shape[1]
     columns = F.normalize(torch.cat([y1,y2], 1).float().T, dim=1)
     with torch.autocast(columns.device.type, enabled=False):

@@ -69,7 +69,8 @@ class SlicerOutput(namedtuple('SlicerOutput', 'z1 z2 y1 y2 moments chosen')):
                    ifnone(chosen, heads.instance[:,:0].bool()))
 
 class SlicerLoss(namedtuple('SlicerLoss', 'loss instance_loss cluster_loss entropy chance accuracy local_loss', defaults=(None,None))):
-    "The loss of a batch, and its parts without gradient; `instance_loss` is the mean of both halves, `accuracy` None while training"
+    """The loss of a batch, and its parts without gradient; `instance_loss` is the mean of both halves,
+    `accuracy` None while training"""
     __slots__ = ()
     @property
     def parts(self)->dict:
@@ -170,7 +171,8 @@ class SlicerModel(Module):
         return views,self.teach(*others, clean)
 
     def loss(self, pred, z1, z2, y1=None, y2=None, moments=None, chosen=None)->SlicerLoss:
-        "L_inst(q₁,k₂) + L_inst(q₂,k₁) + weight · L_C - weight · entropy + weight · L_local, of the student's `pred` and the teacher's output"
+        """L_inst(q₁,k₂) + L_inst(q₂,k₁) + weight · L_C - weight · entropy + weight · L_local,
+        of the student's `pred` and the teacher's output"""
         q1,q2,p1,p2 = pred[:4]
         pairs = [(q1,z2),(q2,z1)] if self.symmetric else [(q1,z2)]
         n_keys = self.queue_count.clamp_max(len(self.queue))
@@ -276,7 +278,8 @@ def fill_queue(self:SlicerModel,
     seed=42,  # of the views
     bs=64,    # clips at a time
 ):
-    "Fill the queue with the teacher's keys of two views of each clip, repeated until it is full: chance is ln(1+K) from the first step"
+    """Fill the queue with the teacher's keys of two views of each clip, repeated until it is full:
+    chance is ln(1+K) from the first step"""
     with keep_mode(self), no_random(seed, reproducible=False):
         self.train()
         outputs = [self.teach(*self.views(x)) for x in specs.split(bs)]
@@ -297,5 +300,6 @@ def local_fits(
     encoder:AudioEncoder,  # of the student
     views:Views,           # of a batch
 )->bool:
-    "Is the local loss known to help? It is where views keep the time (no crop) and the encoder has eight or more time steps in a window"
+    """Is the local loss known to help? It is where views keep the time (no crop) and the encoder has eight or more
+    time steps in a window"""
     return encoder.moments>=8 and not crops(views)

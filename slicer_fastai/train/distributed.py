@@ -91,7 +91,8 @@ def create_batches(self:ShareDL, idxs): return map(self.dl.do_batch, self.dl.chu
 
 @patch
 def to_detach(self:ShareDL, b, cpu=True, gather=True):
-    "As fastai's: with `gather` from all processes, in the order of the data set, without the clips that filled up the last batch"
+    """As fastai's: with `gather` from all processes, in the order of the data set,
+    without the clips that filled up the last batch"""
     b = to_detach(b, cpu, gather)
     if not gather: return b
     n = self.n-self.batch*self.all_bs

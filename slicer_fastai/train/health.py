@@ -98,7 +98,8 @@ def validation_losses(
 
 # %% ../../nbs/train/health.ipynb #9d01a88a
 class Health(Callback):
-    "Log `measure` before training and after each epoch, in `learn.health_log`: the losses of all validation clips, the rest of one batch"
+    """Log `measure` before training and after each epoch, in `learn.health_log`: the losses of all validation clips,
+    the rest of one batch"""
     order,held = Probe.order+1,None
     def __init__(self,
         n:int=128,    # validation clips in the batch, at most

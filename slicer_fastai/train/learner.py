@@ -51,7 +51,8 @@ def saved_encoder(
     return AudioEncoder.from_pretrained(run if (run/'config.json').exists() else path)
 
 def make_encoder(arch, pretrained:bool, front, arch_kwargs)->AudioEncoder:
-    "The encoder to train: a copy of one that is there, or a new network; ValueError for arguments that only a new one takes"
+    """The encoder to train: a copy of one that is there, or a new network;
+    ValueError for arguments that only a new one takes"""
     if isinstance(arch, AudioEncoder):
         enc = deepcopy(arch)
     elif names_saved(arch): enc = saved_encoder(arch)
@@ -230,7 +231,8 @@ class SlicerLearner(WholeFiles, BFloat16, Learner):
         raise ValueError('tta averages answers over changed copies of a clip; before there are labels there are no answers: use audio_learner')
 
     def freeze_to(self, n):
-        "As fastai's; gradients left over from an earlier fit are dropped, or weight decay would go on shrinking frozen layers"
+        """As fastai's; gradients left over from an earlier fit are dropped,
+        or weight decay would go on shrinking frozen layers"""
         super().freeze_to(n)
         for p,*_ in self.opt.all_params(with_grad=True):
             if not p.requires_grad: p.grad = None
@@ -272,7 +274,8 @@ def before_collapse(
     entropy:list=(),   # of the mean assignment at every step, nats
     share:float=.75,   # of the clusters that must still be in use
 )->tuple: # the rate, and its point on the curve
-    "Proposes the rate at which clusters in use, exp(entropy), fall below `share` of what they were; if they never do, fastai's valley"
+    """Proposes the rate at which clusters in use, exp(entropy), fall below `share` of what they were;
+    if they never do, fastai's valley"""
     i = first_below(entropy, num_it//10, len(lrs), share) if len(entropy) else None
     if i is None:
         return valley(lrs, losses, num_it)
@@ -282,7 +285,8 @@ def before_collapse(
 @patch
 @delegates(Learner.lr_find, but=['suggest_funcs'], keep=True)
 def lr_find(self:SlicerLearner, *args, suggest_funcs=before_collapse, **kwargs):
-    "As fastai's, but proposes `before_collapse`; random numbers are put back, too, so that training goes on as without it"
+    """As fastai's, but proposes `before_collapse`; random numbers are put back, too,
+    so that training goes on as without it"""
     if n_launched()>1:
         raise ValueError('lr_find works in one process: find the rate with `python`, then launch several')
     watch = WatchClusters()

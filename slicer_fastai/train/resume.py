@@ -305,7 +305,8 @@ def contents_fingerprint(
     ds,
     most:int=500,  # files that are opened
 )->str:
-    "A checksum of sizes and first bytes of files, spread over the data set: other files under the same names have another"
+    """A checksum of sizes and first bytes of files, spread over the data set:
+    other files under the same names have another"""
     files = audio_files(ds)
     step = max(1, math.ceil(len(files)/most))
     return fingerprint(*[file_start(file) for file in files[::step]])

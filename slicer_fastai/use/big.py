@@ -407,7 +407,8 @@ def big_index(self:AudioEncoder,
     sample:int=4096,    # windows that they are chosen on
     **kwargs            # to `embed`
 )->BigIndex:
-    "An index of weeks of sound, written to disk while embedding; a run that was killed goes on. ValueError if made otherwise"
+    """An index of weeks of sound, written to disk while embedding; a run that was killed goes on.
+    ValueError if made otherwise"""
     path = Path(path)
     if not (path/'big.json').exists():
         clips = get_clips(items, self.front.sr, channel=self.front.channel)

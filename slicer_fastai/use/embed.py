@@ -142,7 +142,8 @@ def with_surroundings(
     clips,           # `Clip`s
     seconds:float,   # of a window
 )->L: # of `Clip`s
-    "Places shorter than a window, each with its surroundings; a warning counts those too near an end of their recording"
+    """Places shorter than a window, each with its surroundings;
+    a warning counts those too near an end of their recording"""
     def widen(clip):
         try: return around(clip, seconds)
         except AudioReadError: return clip                              # reported where it is read
@@ -368,7 +369,8 @@ def printable_table(df):
     return df.assign(**{c:df[c].map(escape) for c in names})
 
 def spreadsheet_safe(df):
-    "A table to be written for people: as `printable_table`, and text that a spreadsheet would run as a formula gets an apostrophe"
+    """A table to be written for people: as `printable_table`,
+    and text that a spreadsheet would run as a formula gets an apostrophe"""
     df = printable_table(df)
     texts = [c for c in df if not pd.api.types.is_numeric_dtype(df[c])]
     return df.assign(**{c:df[c].map(guarded) for c in texts})
@@ -387,7 +389,8 @@ def html_cell(value):
 
 # %% ../../nbs/use/embed.ipynb #489c3ebc
 class Sounds(pd.DataFrame):
-    "A table of places in recordings (columns file, start, seconds …), shown with times as h:mm:ss.s and players in a notebook"
+    """A table of places in recordings (columns file, start, seconds …),
+    shown with times as h:mm:ss.s and players in a notebook"""
     @property
     def _constructor(self): return Sounds
 

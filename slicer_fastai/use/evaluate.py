@@ -278,7 +278,8 @@ def targets(self:Ridge)->tuple: # classes (c,), targets (n, c)
 
 @patch
 def rate(self:Ridge, scores, y, weights=None)->float: # the higher the better
-    "Accuracy, weighted if there are weights; for several labels mean average precision; for numbers minus the squared error"
+    """Accuracy, weighted if there are weights; for several labels mean average precision;
+    for numbers minus the squared error"""
     if self.numbers:
         return -np.square(scores-y.reshape(scores.shape)).mean()
     if self.multi: return mean_ap(y, scores)
@@ -436,7 +437,8 @@ def embed_sets(
     sets:dict,     # name → (items, labels, groups if there are any), or None
     **kwargs       # to `embed`
 )->list: # of (embeddings, labels, groups or None)
-    "Embed several sets, each list of items once, without the clips that could not be read; places of one recording are a group"
+    """Embed several sets, each list of items once, without the clips that could not be read;
+    places of one recording are a group"""
     sets = grouped_by_recording({name:part for name,part in sets.items() if part is not None})
     vectors,parts,usable = {},{},{}
     for name,(items,*rest) in sets.items():
@@ -594,7 +596,8 @@ def split_of(
     recordings,              # of each row
     split:str='recording',   # 'recording', or 'random': places of one recording on both sides
 )->np.ndarray: # 'train' or 'test' of each row
-    "A split in which every fourth group is tested on: the column group, or recordings, or where each row is one, clips of each label"
+    """A split in which every fourth group is tested on: the column group, or recordings, or where each row is one,
+    clips of each label"""
     if split not in ('recording','random'):
         raise ValueError(f"split={split!r}: use 'recording' or 'random'")
     several = len(set(recordings))<len(df)

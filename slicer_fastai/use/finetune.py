@@ -260,7 +260,8 @@ class Augment(Callback):
         self.learn.xb = (changed,*others)
 
 class RefitHead(Callback):
-    "Make the head the linear probe again after the last training batch, so that the last row of the table is of the model that is kept"
+    """Make the head the linear probe again after the last training batch,
+    so that the last row of the table is of the model that is kept"""
     def after_train(self):
         if self.epoch==self.n_epoch-1:
             self.learn.probe_head(one_se=True)   # the encoder has seen its training clips
@@ -279,7 +280,8 @@ class AudioLearner(WholeFiles, BFloat16, Learner):
         cbs=None,             # more callbacks
         **kwargs
     ):
-        "One cycle over all layers; unlike fastai's, it needs no epoch for the head, which begins and ends as the linear probe"
+        """One cycle over all layers; unlike fastai's, it needs no epoch for the head,
+        which begins and ends as the linear probe"""
         clips = len(self.dls.train_ds)
         lr = 1e-3*min(max(clips/500, 1), 3) if self.pretrained else 3e-3
         lr = ifnone(base_lr, lr)
@@ -462,7 +464,8 @@ def audio_learner(
     cbs=None,               # more callbacks
     **kwargs
 )->AudioLearner:
-    "A learner for labelled sounds: a pre-trained encoder, frozen until `fine_tune`, and a head; ValueError without labels"
+    """A learner for labelled sounds: a pre-trained encoder, frozen until `fine_tune`, and a head;
+    ValueError without labels"""
     n_out = ifnone(n_out, get_c(dls))
     if not n_out:
         raise ValueError('these DataLoaders have no labels: give label_func or label_col, or n_out')

@@ -384,7 +384,8 @@ def search_by_label(self:SoundIndex,
     per_file:bool=True,  # only the best place of each file
     others:bool=True,    # only sounds without this label; False: also those with it, the most typical first
 )->Sounds: # as `search` returns
-    "What sounds most similar to the mean of a label: more of it, or files labelled wrongly; ValueError if no file has it"
+    """What sounds most similar to the mean of a label: more of it, or files labelled wrongly;
+    ValueError if no file has it"""
     own = np.array([str(o)==str(label) for o in self.row_labels], bool)
     if not own.any():
         known = ', '.join(sorted({str(o) for o in self.row_labels}))
@@ -411,7 +412,8 @@ own_vectors,own_encoder = r'vectors-[0-9a-f]{8}\.safetensors',r'encoder(-[0-9a-f
 def save(self:SoundIndex,
     path,  # a folder; made if needed
 )->Path:
-    "Write the index, with its encoder unless that is a network of your own; FolderBusy while another process writes there"
+    """Write the index, with its encoder unless that is a network of your own;
+    FolderBusy while another process writes there"""
     with locked(path, 'saving an index'):
         self.write_into(Path(path))
     return Path(path)
@@ -501,7 +503,8 @@ def load(cls:SoundIndex,
     path,          # a folder written by `save`
     encoder=None,  # needed only for a network of your own, which was not saved
 )->SoundIndex:
-    "Read an index; AudioReadError if damaged or mixed up, FileNotFoundError if there is none, ValueError if its encoder is missing"
+    """Read an index; AudioReadError if damaged or mixed up, FileNotFoundError if there is none,
+    ValueError if its encoder is missing"""
     path = Path(path)
     kind = first(kind for name,kind in cls.kinds.items() if (path/name).exists())
     if kind is not None:
@@ -531,7 +534,8 @@ def to_csv(self:SoundIndex,
     fn,        # where to write
     **kwargs   # to pandas' `to_csv`
 )->Path:
-    "Write `to_frame` as csv, whole or not at all: names are escaped where they are not UTF-8, or where a spreadsheet would run them"
+    """Write `to_frame` as csv, whole or not at all: names are escaped where they are not UTF-8,
+    or where a spreadsheet would run them"""
     table = spreadsheet_safe(self.to_frame())
     with whole_path(fn) as tmp:
         table.to_csv(tmp, **{'index':False, **kwargs})

@@ -101,7 +101,8 @@ class Cut(Clip):
 
 # %% ../../nbs/use/tasks.ipynb #c74025f4
 def cut_noise(folder, n):
-    "Seconds of noise, half overlapping: at most `n` to train on, an eighth as many to validate on from the ends of recordings"
+    """Seconds of noise, half overlapping: at most `n` to train on,
+    an eighth as many to validate on from the ends of recordings"""
     train,valid = [],[]
     for fn in require_some(folder.glob('*.wav'), f'{folder.name}/*.wav'):
         n_starts = int(2*len(read_window(fn, None))/16000)-1
