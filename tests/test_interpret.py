@@ -246,7 +246,9 @@ def test_report_at_first_contact(tiny, loaders, tmp_path, monkeypatch):
 def test_gain_has_a_standard_error():
     row = lambda p,n=100: dict(knn=p, knn_n=n)
     g, = probe_gains([row(.417), row(.4)])
-    assert abs(g.se-math.sqrt(.24/100))<1e-6 and 'Nothing was gained' in gain_sentence([g])
+    assert abs(g.se-math.sqrt(.24/100))<1e-6
+    assert 'Too few labelled clips to tell' in gain_sentence([g])
+    assert 'Nothing was gained' in gain_sentence(probe_gains([row(.417, 1000), row(.4, 1000)]))
     assert 'better than before' in gain_sentence(probe_gains([row(.4), row(.7)])) and 'worse' in gain_sentence(probe_gains([row(.7), row(.4)]))
     assert 'without labels' in gain_sentence(probe_gains([dict(epoch=0), dict(epoch=1)])) and not probe_gains([]) and not probe_gains(None)
 

@@ -156,7 +156,7 @@ def test_report(runs):
     for o in ('date','versions','seed','data','epochs','largest lr','time',escape(evil)): assert f'<th>{o}</th>' in text
     assert f'<td>{sum(o["seconds"] for o in a.health_log[1:]):.0f} s</td>' in text
     was,now = a.health_log[0]['knn'],a.health_log[-1]['knn']
-    assert f'knn: the untrained encoder {was:.1%}, trained {now:.1%}' in plain and torch.__version__ in text
+    assert f'knn: the untrained encoder {was:.1%} ±' in plain and f'trained {now:.1%} ±' in plain and torch.__version__ in text
     for fn in (runs.one,runs.both): assert '<img src=x' not in fn.read_text() and str(runs.d) not in fn.read_text()
 
 def test_report_and_comparison_in_a_browser(runs, chrome):
@@ -188,7 +188,7 @@ def test_health_and_gain_never_contradict(a, b, n, below):
     health,words = health_sentence(log),gain_sentence(probe_gains(log))
     assert ('better than the' in health)==('better than before' in words)
     assert ('worse than the' in health)==('made it worse' in words)
-    assert ('no gain over' in health)==('Nothing was gained' in words)
+    assert ('no gain over' in health)==('Nothing was gained' in words or 'Too few labelled clips' in words)
 
 def test_a_report_begins_with_a_plain_sentence_and_sounds(runs):
     "Did it help, in words for those who do not train; sounds before figures; the folder and the date as title"
