@@ -66,3 +66,11 @@ def test_invalid_changes_are_named(enc, tmp_path, changes):
     cfg = json.loads((tmp_path/'config.json').read_text())
     (tmp_path/'config.json').write_text(json.dumps({**cfg, 'changes':changes}))
     with pytest.raises(ConfigError, match='changes'): AudioEncoder.from_pretrained(tmp_path)
+
+def test_an_index_of_another_reading_is_another_one(enc):
+    "The same weights read otherwise give other vectors: whatever is kept of them is told apart"
+    from slicer_fastai.use.search import encoder_key
+    other = AudioEncoder(enc.arch, front=enc.front, layers=enc.layers, pool=enc.pool, changes={'fc1':(2,5)}, **enc.kwargs)
+    other.load_state_dict(enc.state_dict())
+    assert other.num_features==enc.num_features
+    assert len({encoder_key(o) for o in (enc, other, old_reading(enc))})==3

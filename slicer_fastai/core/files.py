@@ -12,7 +12,7 @@ __all__ = ['disk_full_errors', 'sync_to_disk', 'mode_of', 'writer_tag', 'is_aliv
 from .processes import *
 from .untrusted import *
 from fastai.basics import *
-import cloudpickle, errno, re, shutil, socket, stat, tempfile, zipfile
+import cloudpickle, errno, json, re, shutil, socket, stat, tempfile, zipfile
 from glob import escape as glob_escape
 from fastai.learner import save_model
 from zlib import crc32
@@ -198,6 +198,14 @@ def fingerprint(
     for part in parts:
         crc = crc32(as_bytes(part), crc)
     return f'{crc:08x}'
+
+# %% ../../nbs/core/files.ipynb #cf5f36e5
+def signed(
+    content:dict, # of an index, for JSON
+)->dict: # the same with its own checksum
+    "Sign an index, so that damage to it is noticed"
+    rest = {k:v for k,v in content.items() if k!='checksum'}
+    return rest|dict(checksum=fingerprint(json.dumps(rest, sort_keys=True).encode()))
 
 # %% ../../nbs/core/files.ipynb #c88b68ec
 def verify_saved(

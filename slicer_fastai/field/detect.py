@@ -14,7 +14,7 @@ from ..core.untrusted import *
 from ..audio.clip import *
 from ..models.encoder import *
 from ..use.embed import *
-from ..use.search import SoundIndex
+from ..use.search import SoundIndex, encoder_key
 from .annotations import *
 from .events import *
 from fastai.basics import *
@@ -344,7 +344,7 @@ def scores_of_index(self:Detector,
     "Scores of all windows of an index; ValueError for an index of clips, or of another encoder"
     if index.level!='window':
         raise ValueError("this index holds a vector a clip: make one with encoder.index(files, level='window', hop=…)")
-    ours,theirs = (fingerprint(*o.state_dict().values()) for o in (self.encoder, index.encoder))
+    ours,theirs = encoder_key(self.encoder),encoder_key(index.encoder)
     if ours!=theirs:
         raise ValueError('this index was made by another encoder than the detector: make it with detector.encoder.index(files)')
     answers = np.zeros((len(index), len(self.labels)))

@@ -9,9 +9,10 @@ __all__ = []
 from ..train.health import *
 from ..train.learner import *
 from ..train.probes import binomial_se
+from ..use.evaluate import wilson_interval
 from .clips import picture_grid
 from fastai.basics import *
-from scipy.stats import binomtest
+
 
 # %% ../../nbs/interpret/curves.ipynb #5558acb2
 def epoch_table(
@@ -56,15 +57,6 @@ def plot_losses(self:SlicerLearner,
     return axs
 
 # %% ../../nbs/interpret/curves.ipynb #ceb4b4c5
-def wilson_interval(
-    p:float, # accuracy, 0…1
-    n:int,   # clips it was measured on
-)->tuple: # lower and upper end, 95 %
-    "Wilson's interval of an accuracy"
-    correct = round(p*n)
-    ci = binomtest(correct, n).proportion_ci(method='wilson')
-    return float(ci.low),float(ci.high)
-
 def probe_gains(
     log, # of `Health`
 )->L: # of namespaces: probe, untrained, start, who (what the start is), trained, n clips, se, gain, lift (1, 0, -1)

@@ -15,7 +15,8 @@ from ..models.encoder import *
 from .embed import *
 from .embed import end_of, mean_and_spread, unit_length
 from .search import *
-from .search import LabelledPlace, encoder_key, item_name, item_stamp, read_encoder, signed
+from .search import LabelledPlace, encoder_key, item_name, item_stamp, read_encoder
+from ..core.files import signed
 from fastai.basics import *
 from fastprogress import progress_bar
 from safetensors import SafetensorError

@@ -7,6 +7,7 @@ __all__ = ['SoundIndex']
 
 # %% ../../nbs/use/search.ipynb #ad7b1eca
 from ..core.files import *
+from ..core.files import signed
 from ..core.locks import *
 from ..core.untrusted import *
 from ..audio.clip import *
@@ -395,14 +396,10 @@ def search_by_label(self:SoundIndex,
 
 # %% ../../nbs/use/search.ipynb #13db45ed
 def encoder_key(encoder)->str: # eight digits
-    "Fingerprint of all that the vectors of an encoder depend on: layers, pooling, front end, weights"
-    return fingerprint(list(encoder.layers), encoder.pool, encoder.front.cfg, *encoder.state_dict().values())
-
-def signed(
-    meta:dict,  # content of an index.json
-)->dict:
-    "The content with its own checksum"
-    return {**meta, 'checksum':fingerprint(json.dumps(meta, sort_keys=True).encode())}
+    "Fingerprint of all that the vectors of an encoder depend on: layers, pooling, changes, front end, weights"
+    changes = {name:list(steps) for name,steps in encoder.changes.items()}
+    read = [list(encoder.layers), encoder.pool, changes, encoder.front.cfg]
+    return fingerprint(*read, *encoder.state_dict().values())
 
 index_arrays = dict(vectors='vectors', of='file_of', starts='starts', lengths='lengths') # name on disk → attribute
 own_vectors,own_encoder = r'vectors-[0-9a-f]{8}\.safetensors',r'encoder(-[0-9a-f]{8})?'
