@@ -31,7 +31,7 @@ def bootstrap_weights(
 def wilson_interval(
     share:float,  # right, 0…1
     n:int,        # of how many
-    level:float,  # of confidence, 0…1
+    level:float=.95,  # of confidence, 0…1
 )->tuple: # lowest, highest
     "Wilson's interval of a share: of some width also where all or none are right"
     interval = binomtest(round(share*n), n).proportion_ci(level, method='wilson')
