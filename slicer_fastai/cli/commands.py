@@ -15,7 +15,8 @@ from .tables import *
 from ..core.files import *
 from ..core.locks import *
 from ..core.processes import *
-from ..use.embed import clips_of_table, printable_table
+from ..core.untrusted import printable_table
+from ..use.embed import clips_of_table
 from ..use.search import encoder_key
 from ..use.evaluate import check_parts
 from fastai.basics import *

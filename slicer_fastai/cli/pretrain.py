@@ -11,14 +11,18 @@ __all__ = ['results', 'shipped_name', 'folder_halves', 'check_options', 'segment
 # %% ../../nbs/cli/pretrain.ipynb #85576353
 from ..all import *
 from ..core.locks import FolderBusy, FolderLock
+from ..core.untrusted import printable_text
 from ..core.processes import join_processes, leave_processes, first_only
 from ..train.resume import States
-from ..audio.clip import printable
+from ..audio.clip import clock, printable
 from ..data.block import cut_long
+from .main import progress_on_stderr
 from ..train.learner import names_saved, saved_encoder
 from ..interpret.curves import epoch_table, gain_sentence, probe_gains
 from fastai.basics import *
 from fastcore.script import CliError
+from contextlib import nullcontext
+from fastcore.imports import in_notebook
 import tempfile
 
 # %% ../../nbs/cli/pretrain.ipynb #274e91be
@@ -148,18 +152,19 @@ def write_results(learn, out, figures, notes)->list: # names of the results that
         try: write(out/name)
         except Exception as e:
             failed.append(name)
-            print(f'{out/name} could not be written: {type(e).__name__}: {e}')
+            print(printable_text(f'{out/name} could not be written: {type(e).__name__}: {e}'))
     return failed
 
 def print_summary(out, figures):
     "Print the figures, what the results are for, and what was gained"
     for k,v in figures.items():
         if not isinstance(v, str):
-            print(f'{k:>16}  {v}')
-    encoder,learner,report = [out/o for o in results[:3]]
+            print(f'{k:>16}  {clock(v) if k=="seconds" else v}')
+    encoder,learner,report = [printable(out/o) for o in results[:3]]
     print(f"\n{encoder}: the encoder, AudioEncoder.from_pretrained('{encoder}')")
     print(f"{learner}: the learner, load_learner('{learner}')")
     print(f"{report}: the report, to be opened in a browser; its figures are in report.json, the epochs in history.csv\n")
+    print(f"{figures['epochs']} epochs of {figures['clips']:,} clips, results in {printable(out)}, in {clock(figures.get('seconds', 0))}")
     print(f"{figures['health']}\n{figures['gained']}")
     if 'shipped' in figures:
         print(f"For comparison, {shipped_name}, which comes with the library and has heard 17 hours of sound: "
@@ -277,8 +282,6 @@ def fit_or_resume(learn, epochs, lr, halves, out, minutes=None)->bool: # stopped
         raise CliError(str(e).split('\n\t')[-1].replace('force=True', '--fresh'))
     if run.last is not None and not math.isfinite(float(run.last)):
         raise CliError(f'the loss became NaN or infinite in epoch {learn.epoch+1}: use a --lr lower than {lr:g}')
-    if run.hit and is_first_process():
-        print('\nstopped by hand: what was learned until here is kept; the same command continues from here')
     return run.hit
 
 # %% ../../nbs/cli/pretrain.ipynb #c19dbd34
@@ -313,23 +316,26 @@ def slicer_pretrain(
         first_only(synth_sounds)                           # one process writes them, the others find them
     path = synth_sounds() if first_look else Path(path)
     try:
-        front = front_of(start, duration, sr, f_max)
-        dls,files = make_loaders(path, front, bs, workers, seed, segment_of(segment))
-        first_only(prepare_folder, out, fresh)
-        learn = SlicerLearner(dls, start, arch_kwargs=sizes, seed=seed, path=out, cbs=RememberFiles())
-        precision = ifnone(precision, 'bf16' if dls.device.type=='cpu' and computes_bf16() else 'float32')
-        if precision=='bf16': learn.to_bf16()
-        epochs = ifnone(epochs, default_epochs(len(dls.train_ds), learn.started_from, first_look))
-        halves = folder_halves(path, files, seed=seed)
-        if is_first_process():
-            print(f'{len(dls.train_ds)} clips to train on, {len(dls.valid_ds)} to validate; '
-                  f'{start}, {epochs} epochs in {precision}; results in {out}')
-        lr = ifnone(lr, 1e-3 if learn.started_from is None else 1e-4)
-        stopped = fit_or_resume(learn, epochs, lr, halves, out, minutes)
+        with nullcontext() if in_notebook() else progress_on_stderr():
+            front = front_of(start, duration, sr, f_max)
+            dls,files = make_loaders(path, front, bs, workers, seed, segment_of(segment))
+            first_only(prepare_folder, out, fresh)
+            learn = SlicerLearner(dls, start, arch_kwargs=sizes, seed=seed, path=out, cbs=RememberFiles())
+            precision = ifnone(precision, 'bf16' if dls.device.type=='cpu' and computes_bf16() else 'float32')
+            if precision=='bf16': learn.to_bf16()
+            epochs = ifnone(epochs, default_epochs(len(dls.train_ds), learn.started_from, first_look))
+            halves = folder_halves(path, files, seed=seed)
+            if is_first_process():
+                print(f'{len(dls.train_ds)} clips to train on, {len(dls.valid_ds)} to validate; '
+                      f'{printable(start)}, {epochs} epochs in {precision}; results in {printable(out)}')
+            lr = ifnone(lr, 1e-3 if learn.started_from is None else 1e-4)
+            stopped = fit_or_resume(learn, epochs, lr, halves, out, minutes)
     except (OSError, ValueError, AudioReadError) as e: raise CliError(str(e))
     processes = n_processes()
     leave_processes()
     if not is_first_process(): return
+    if stopped:
+        print('\nstopped by hand: what was learned until here is kept; the same command continues from here')
     seconds = time.time()-begun
     settings = dict(start=start, lr=lr, bs=dls.bs, seed=seed, precision=precision)
     if processes>1: settings['processes'] = processes

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['column_names', 'guess_encoding', 'decode_text', 'guess_separator', 'parse_cells', 'without_end_separator',
            'read_bytes', 'read_parquet', 'read_cells', 'plain_name', 'find_columns', 'parse_seconds', 'time_column',
-           'names_sound', 'read_names', 'read_table', 'Recordings']
+           'names_sound', 'read_names', 'without_guards', 'read_table', 'Recordings']
 
 # %% ../../nbs/data/tables.ipynb #02a14463
 from ..audio.clip import *
@@ -201,6 +201,13 @@ def read_names(
     text = data.decode(guess) if guess.startswith('utf') or encoding else data.decode('utf8', 'surrogateescape')
     return pd.DataFrame(dict(file=[o for o in text.splitlines() if o.strip()]), dtype=object)
 
+def without_guards(
+    df, # cells as text
+)->pd.DataFrame:
+    "A table without the apostrophes that were written for spreadsheets, see `guarded`"
+    has_guards = [c for c in df if df[c].str.startswith("'").any()]
+    return df.assign(**{c:df[c].map(unguarded) for c in has_guards})
+
 def read_table(
     fn,             # .parquet (needs pyarrow), .csv, .tsv, or any other text: a name a line
     sep=None,       # between columns; default: found out
@@ -221,7 +228,7 @@ def read_table(
         if is_first_process():
             print(f'{fn.name}: its first line names an audio file, so it has no header (header=0 says that it has one)')
         res = read_cells(fn, sep, encoding, header=None, **kwargs)
-    return res
+    return without_guards(res)
 
 # %% ../../nbs/data/tables.ipynb #25c504f9
 class Recordings:
