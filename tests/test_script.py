@@ -153,7 +153,7 @@ def test_a_new_network_hears_as_asked_and_long_recordings_are_segments(tmp_path,
     (tmp_path/'long').mkdir()
     sf.write(tmp_path/'long'/'night.wav', np.random.default_rng(0).normal(0, .1, 95*32000), 32000)
     r = run_of(tmp_path/'long', tmp_path/'run', arch='audiontt', d=32, width=8, epochs=1, sr=32000, bs=4)
-    assert (r['clips'], r['valid_clips'])==(6, 4) and '1 of 1 recordings longer than 30 s are cut: 10 clips, segments of 10 s' in capsys.readouterr().out
+    assert (r['clips'], r['valid_clips'])==(6, 4) and '1 of 1 recordings longer than 30 s are cut: 10 clips, segments of 10 s' in capsys.readouterr().err
     front = AudioEncoder.from_pretrained(tmp_path/'run'/'encoder').front
     assert (front.sr, front.mel.f_max)==(32000, 16000)
     assert [segment_of(o) for o in ('long','none','2.5')]==['long', None, 2.5]
