@@ -638,6 +638,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'slicer_fastai/cli/commands.py'),
                                             'slicer_fastai.cli.commands.claim_parts_folder': ( 'cli/commands.html#claim_parts_folder',
                                                                                                'slicer_fastai/cli/commands.py'),
+                                            'slicer_fastai.cli.commands.embed_big': ( 'cli/commands.html#embed_big',
+                                                                                      'slicer_fastai/cli/commands.py'),
                                             'slicer_fastai.cli.commands.embed_into': ( 'cli/commands.html#embed_into',
                                                                                        'slicer_fastai/cli/commands.py'),
                                             'slicer_fastai.cli.commands.embed_parts': ( 'cli/commands.html#embed_parts',

@@ -297,6 +297,7 @@ def sample_vectors(
     if not readable:
         return np.zeros((0,encoder.num_features), np.float32)
     seconds = np.array([length for _,length in readable])
+    n = min(n, max(2, round(2*seconds.sum()/window)))              # few recordings: not the same sounds again and again
     for i in rng.choice(len(readable), n, p=seconds/seconds.sum()):
         start = rng.uniform(0, max(seconds[i]-window, 0))
         places.append(place_in(readable[i][0], start, window))
@@ -417,7 +418,7 @@ def big_index(self:AudioEncoder,
     path = Path(path)
     if not (path/'big.json').exists():
         clips = get_clips(items, self.front.sr, channel=self.front.channel)
-        vectors = sample_vectors(self, clips, sample)
+        vectors = sample_vectors(self, clips, sample, progress=kwargs.get('progress'))
         if len(vectors)<2:
             raise AudioReadError(path, 'no recording could be read', 'verify_audio(path) says why')
         with locked(path, 'indexing'):
