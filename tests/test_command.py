@@ -265,3 +265,12 @@ def test_the_advice_of_a_report_is_todays():
         assert longer_run(usual, name)==[] and len(longer_run(usual//2, name))==1
     assert 'about 10,000' in longer_run(500, None)[0] and 'slicer-small' in longer_run(500, None)[0]
     assert 'goes on from slicer-small slicer pretrain takes about 3,000' in longer_run(500, 'slicer-small')[0]
+
+def test_what_is_printed_on_the_way_is_escaped(capsys, monkeypatch):
+    from slicer_fastai.cli import main as M
+    for terminal in (False, True):
+        monkeypatch.setattr(M, 'in_terminal', lambda stream: terminal)
+        with M.progress_on_stderr(): print('made a\x1b[2Jb.wav\tnow')
+        out,err = capsys.readouterr()
+        assert out=='' and err==r'made a\x1b[2Jb.wav'+'\tnow\n'
+    assert M.message_only('x\x1b[2J.wav')=='x\\x1b[2J.wav\n'
