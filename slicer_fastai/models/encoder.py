@@ -102,6 +102,7 @@ def mean_and_std(y):
 def mean_square_change(y, steps):
     "Mean square change of frames (..., T, d) within `steps` of them (..., d), or from first to last of fewer"
     T = y.shape[-2]
+    if isinstance(T, Tensor): T = int(T)      # while torch.jit traces, for TensorBoard
     steps = torch.sym_min(steps, T-1)
     return (y[...,steps:,:]-y[...,:T-steps,:]).square().mean(-2)
 
