@@ -282,3 +282,12 @@ def test_a_big_index_from_the_shell(files, tmp_path):
         with pytest.raises(CliError, match='--big'): slicer_embed(files[:6], big=True, **wrong)
     slicer_embed(files[:2], out=tmp_path/'small')
     with pytest.raises(CliError, match='not a big one'): slicer_embed(files[:2], out=tmp_path/'small', big=True)
+
+def test_what_is_printed_on_the_way_is_escaped(capsys, monkeypatch):
+    from slicer_fastai.cli import main as M
+    for terminal in (False, True):
+        monkeypatch.setattr(M, 'in_terminal', lambda stream: terminal)
+        with M.progress_on_stderr(): print('made a\x1b[2Jb.wav\tnow')
+        out,err = capsys.readouterr()
+        assert out=='' and err==r'made a\x1b[2Jb.wav'+'\tnow\n'
+    assert M.message_only('x\x1b[2J.wav')=='x\\x1b[2J.wav\n'
