@@ -15,7 +15,7 @@ from .tables import *
 from ..core.files import *
 from ..core.locks import *
 from ..core.processes import *
-from ..core.untrusted import printable_table
+from ..core.untrusted import printable_table, printable_text
 from ..use.embed import clips_of_table
 from ..use.search import encoder_key
 from ..use.big import *
@@ -81,7 +81,7 @@ def write_part(fn, files, index, labels):
         warnings.warn(f'{fn}: none of its {len(files)} recordings could be read, e.g. {e}')
     with whole_path(fn) as tmp:
         printable_table(part.to_frame()).to_parquet(tmp, index=False)
-    print(f'{fn}: {len(part)} vectors', file=sys.stderr)
+    print(f'{printable(fn)}: {len(part)} vectors', file=sys.stderr)
 
 def embed_parts(
     files,   # recordings
