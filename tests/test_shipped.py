@@ -1,5 +1,6 @@
 "The encoder that comes with the library"
 from conftest import *
+from slicer_fastai.audio.synth import sound_classes, synth_sound
 
 @pytest.fixture(scope='module')
 def small(): return AudioEncoder.from_pretrained('slicer-small')
@@ -41,3 +42,16 @@ def test_old_name_keeps_the_old_vectors(small):
     fs = [np.random.default_rng(i).normal(size=20000).astype(np.float32)*.1 for i in range(3)]
     a,b = embed(old, fs, sr=16000),embed(small, fs, sr=16000)
     assert np.allclose(a, b[:,:2688], atol=1e-5) and b.shape[1]==3712
+
+#: Four projections of the vectors of ten synthesised sounds: what an index of today was made with
+vectors_of_today = [
+    [.649, -.086, -.124, .709], [.395, -.165, -.536, .756], [1.189, .177, -1.268, .461], [1.773, -.008, -.216, .988],
+    [1.494, .129, -.652, 1.305], [1.575, -.219, -1.617, .658], [.85, -.551, -.456, .701], [1.261, .046, -1.379, .456],
+    [1.274, -.568, -.332, .424], [1.327, -.391, -.885, .724]]
+
+def test_the_encoder_has_not_moved(small):
+    "Old indexes keep their meaning: another network, reading or front end under this name would show here"
+    clips = [np.asarray(synth_sound(kind)[0]) for kind in sorted(sound_classes)[:10]]
+    x = embed(small, clips, sr=16000)
+    directions = np.random.default_rng(0).normal(size=(x.shape[1], 4))/x.shape[1]**.5
+    assert np.abs(x@directions-np.array(vectors_of_today)).max()<.005
