@@ -155,7 +155,7 @@ def split_errors(doc):
                 continue
             when,*more = re.split(r'(?<=\w)\.\s+', m['when'], maxsplit=1)
             errors.append((m['error'], when.rstrip('.')))
-            own += more
+            if more: own = ['; '.join(own)+'. '+more[0]] if own else more
         kept.append('; '.join(own))
     return ('\n\n'.join(o for o in kept if o), errors) if errors else (doc, [])
 
