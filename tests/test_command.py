@@ -183,3 +183,111 @@ def test_a_pickle_is_opened_only_when_asked_to(tmp_path, monkeypatch):
     monkeypatch.setattr('sys.stdin.isatty', lambda: False, raising=False)
     with pytest.raises(CliError, match='runs whatever code .* --trust'): ask_to_unpickle(tmp_path/'learner.pkl', False)
     assert ask_to_unpickle(tmp_path/'learner.pkl', True) is None
+
+def test_csv_for_people_runs_nothing_and_reads_back(files, enc, tmp_path, capsys):
+    "Names and labels that a spreadsheet would run are guarded in .csv, not in .json; they are read again as they were"
+    names = ['=1+1.flac','-2.flac',"'=3.flac",'owl.flac']
+    d = tmp_path/'d'; d.mkdir()
+    for f,name in zip(files, names): shutil.copy(f, d/name)
+    t = pd.DataFrame(dict(file=names, label=['@a','@a','+b','c'], n=[-1,2,3,4]))
+    write_table(t, d/'t.csv'); write_table(t, d/'t.json')
+    written = pd.read_csv(d/'t.csv')
+    assert written.file.tolist()==["'=1+1.flac","'-2.flac","''=3.flac",'owl.flac']
+    assert written.label.tolist()==["'@a","'@a","'+b",'c'] and written.n.tolist()==[-1,2,3,4]
+    assert pd.read_json(d/'t.json').file.tolist()==names
+    assert read_table(d/'t.csv').file.tolist()==names and read_table(d/'t.csv').label.tolist()==t.label.tolist()
+    assert [Path(o).name for o in C.find_recordings(d/'t.csv')]==names
+    task = find_tasks(d/'t.csv')['t']
+    assert [Path(o).name for o in task.path]==names and all(Path(o).exists() for o in task.path) and task.label.tolist()==t.label.tolist()
+
+def test_names_that_would_act_in_a_terminal_are_escaped(files, enc, tmp_path, capsys):
+    "In the table, in its header, in errors and in warnings"
+    bad = 'a\x1b[2Jb.flac'
+    shutil.copy(files[0], tmp_path/bad)
+    assert slicer(['embed', tmp_path/bad, '--encoder', enc, '--level', 'clip'])==0
+    out,err = capsys.readouterr(); assert r'a\x1b[2Jb.flac' in out and '\x1b' not in out+err
+    for args in (['embed', tmp_path/'no\x1b[2J.wav'], ['search', tmp_path/'gone\x1b[2J', tmp_path/bad], ['probe', tmp_path/'no\x1b[2J'], ['report', tmp_path/'no\x1b[2J'],
+                 ['tasks', tmp_path/'no\x1b[2J'], ['shard', tmp_path/'no\x1b[2J', tmp_path/'s'], ['detect', tmp_path/'no\x1b[2J', '--labels', tmp_path/'no\x1b[2J']):
+        assert slicer([*args])==1, args
+        out,err = capsys.readouterr(); assert '\x1b' not in out+err and r'\x1b[2J' in err, args
+    (tmp_path/'r').mkdir(); (tmp_path/'r'/'report.json').write_text(json.dumps({'k\x1b[2J':1, 'gained':'x\x1b[31my'}))
+    assert slicer(['report', tmp_path/'r'])==0
+    out,err = capsys.readouterr(); assert '\x1b' not in out+err and r'k\x1b[2J' in out and r'x\x1b[31my' in out
+
+def test_bars_only_in_a_terminal(capsys, monkeypatch):
+    "A log gets lines, and what a terminal would show in the end"
+    from fastprogress import progress_bar
+    from slicer_fastai.cli import main as M
+    def work():
+        for _ in progress_bar(range(3), leave=False): pass
+        print('one line\r\nanother')
+        for _ in progress_bar(range(3)): pass
+    with M.progress_on_stderr(): work()
+    out,err = capsys.readouterr()
+    assert out=='' and err.splitlines()==['one line','another']
+    monkeypatch.setattr(M, 'in_terminal', lambda stream: True)
+    with M.progress_on_stderr(): work()
+    out,err = capsys.readouterr()
+    assert out=='' and '█' in err and '3/3' in err
+
+def test_one_line_says_what_was_written(some, enc, tmp_path, capsys):
+    (some/'broken.wav').unlink()
+    run = r'in 0:00:\d\d\.\d'
+    def last(*args):
+        assert slicer([*args])==0
+        out,err = capsys.readouterr()
+        assert out=='' and '\r' not in err and '█' not in err
+        return err.splitlines()[-1]
+    assert re.fullmatch(rf'{tmp_path}/v.csv: 8 rows, {run}', last('embed', some, '--encoder', enc, '--level', 'clip', '--out', tmp_path/'v.csv'))
+    assert re.fullmatch(rf'{tmp_path}/ix: 8 vectors of 8 recordings, {run}', last('embed', some, '--encoder', enc, '--level', 'clip', '--out', tmp_path/'ix'))
+    assert re.fullmatch(rf'{tmp_path}/p: 2 of 2 parts of 8 recordings are there, {run}', last('embed', some, '--encoder', enc, '--level', 'clip', '--parts', 5, '--out', tmp_path/'p'))
+    assert re.fullmatch(rf'{tmp_path}/f.csv: 3 rows, {run}', last('search', tmp_path/'ix', get_audio_files(some)[0], '--k', 3, '--out', tmp_path/'f.csv'))
+    assert re.fullmatch(rf'{tmp_path}/t.csv: 1 rows, {run}', last('tasks', some, '--out', tmp_path/'t.csv'))
+    assert re.fullmatch(rf'{tmp_path}/s/shards.json: 8 clips in 2 shards, {run}', last('shard', some, tmp_path/'s', '--clips', 5))
+
+def test_a_pipe_gets_all_columns_and_times_are_clocks(capsys, monkeypatch):
+    from slicer_fastai.cli import main as M
+    df = pd.DataFrame({'file':['x'*300], 'start':[3725.04], 'end':[math.nan], **{f'v{i}':[i] for i in range(40)}})
+    M.print_table(df)
+    out,err = capsys.readouterr()
+    head,row = out.splitlines()
+    assert head.split()==list(df.columns) and row.split()==['x'*300, '1:02:05.0', 'NaN', *map(str, range(40))] and err==''
+    monkeypatch.setattr(M, 'in_terminal', lambda stream: True)
+    M.print_table(df)
+    out,err = capsys.readouterr()
+    assert '...' in out and '12 of 43 columns; --out table.csv writes all' in err
+
+def test_the_advice_of_a_report_is_todays():
+    from slicer_fastai.interpret.report import longer_run
+    from slicer_fastai.cli.pretrain import default_epochs
+    for name,n in ((None,500), ('slicer-small',200)):
+        usual = default_epochs(n, name)*n
+        assert longer_run(usual, name)==[] and len(longer_run(usual//2, name))==1
+    assert 'about 10,000' in longer_run(500, None)[0] and 'slicer-small' in longer_run(500, None)[0]
+    assert 'goes on from slicer-small slicer pretrain takes about 3,000' in longer_run(500, 'slicer-small')[0]
+
+def test_a_big_index_from_the_shell(files, tmp_path):
+    "`--big` makes one, a second call adds to it whether it says so or not, `search` asks it; what does not fit is told"
+    from slicer_fastai.cli.commands import slicer_embed, slicer_search
+    from slicer_fastai.use.big import BigIndex
+    out = tmp_path/'big'
+    made = slicer_embed(files[:6], out=out, big=True, labels=True)
+    assert made.files[0]==6 and isinstance(SoundIndex.load(out), BigIndex)
+    assert slicer_embed(files[:8], out=out).files[0]==8
+    found = slicer_search(out, files[0], k=3)
+    same = SoundIndex(SoundIndex.load(out).encoder).add(files[:8]).search(files[0], 3)
+    assert found.file.tolist()==same.file.tolist() and found.score.is_monotonic_decreasing     # its scores are by another sample
+    with pytest.raises(CliError, match='hop'): slicer_embed(files[:6], out=out, hop=.5, big=True)
+    for wrong in (dict(out=None), dict(out=tmp_path/'v.csv'), dict(out=out, level='clip'), dict(out=out, parts=3)):
+        with pytest.raises(CliError, match='--big'): slicer_embed(files[:6], big=True, **wrong)
+    slicer_embed(files[:2], out=tmp_path/'small')
+    with pytest.raises(CliError, match='not a big one'): slicer_embed(files[:2], out=tmp_path/'small', big=True)
+
+def test_what_is_printed_on_the_way_is_escaped(capsys, monkeypatch):
+    from slicer_fastai.cli import main as M
+    for terminal in (False, True):
+        monkeypatch.setattr(M, 'in_terminal', lambda stream: terminal)
+        with M.progress_on_stderr(): print('made a\x1b[2Jb.wav\tnow')
+        out,err = capsys.readouterr()
+        assert out=='' and err==r'made a\x1b[2Jb.wav'+'\tnow\n'
+    assert M.message_only('x\x1b[2J.wav')=='x\\x1b[2J.wav\n'

@@ -386,3 +386,87 @@ def test_an_error_names_the_file_whose_header_was_mended(tmp_path):
     (tmp_path/'a.flac').write_bytes(b)
     with pytest.raises(AudioReadError) as e: read_window(tmp_path/'a.flac', None)
     assert e.value.fn==str(tmp_path/'a.flac') and 'cannot decode' in str(e.value)
+
+# --- MP2, AIFF ---
+
+def mp2(x, sr, tmp_path, name='a.mp2'):
+    "Layer II by FFmpeg, and its samples as FFmpeg decodes them"
+    pytest.importorskip('av')
+    by_av(tmp_path/name, x, 'mp2', sr, 'mp2')
+    import av
+    with av.open(str(tmp_path/name), format='mp3') as c:
+        frames = [o.to_ndarray() for o in c.decode(audio=0)]
+    want = np.concatenate([o.reshape(-1) for o in frames])
+    return tmp_path/name, want if want.dtype==np.float32 else want/np.float32(2**(8*want.itemsize-1))
+
+@pytest.mark.parametrize('sr', [44100, 24000])
+def test_layer_2_has_the_length_and_samples_that_ffmpeg_finds(tmp_path, sr):
+    fn,want = mp2(noise(2.3, sr=sr), sr, tmp_path)
+    clip = Clip(fn, sr)
+    assert clip.n==len(want) and clip.n%1152==0
+    assert np.abs(clip.read()-want).max()<1e-4
+    windows_are_cut_from_the_whole(fn)
+    assert np.abs(read_window(fn, .5, sr, pos=1)-want[-sr//2:]).max()<1e-4
+    assert get_audio_files(tmp_path)==[fn] and verify_audio([fn], whole=True, remarks=True).empty
+
+def test_layer_2_that_grows_louder_in_bits_is_read_to_its_end_or_named(tmp_path, monkeypatch):
+    "libsndfile takes the first frame's bits for all and stops early"
+    a,x = mp2(noise(1.), 44100, tmp_path)
+    few = b''.join(b'\xff\xfd\x10\xc4'+bytes(144*32000//44100-4) for _ in range(40))        # 32 kbit/s, silent
+    many = a.read_bytes()
+    (tmp_path/'b.mp2').write_bytes(many*3+few)
+    n = Clip(tmp_path/'b.mp2', 44100).n
+    assert n==3*len(x)+40*1152
+    y = Clip(tmp_path/'b.mp2', 44100).read()
+    assert len(y)==n and rms(y[-20*1152:])<1e-3 and np.abs(y[:len(x)-1152]-x[:-1152]).max()<1e-4
+    (tmp_path/'c.mp2').write_bytes(few+many*3)
+    n = Clip(tmp_path/'c.mp2', 44100).n
+    assert n==3*len(x)+40*1152 and rms(Clip(tmp_path/'c.mp2', 44100).read()[-len(x)//2:])>.1
+
+@pytest.mark.parametrize('subtype', ['PCM_16','PCM_24','FLOAT','ULAW'])
+@pytest.mark.parametrize('size', [0, 8])
+def test_an_aiff_whose_length_was_never_written(tmp_path, told, subtype, size):
+    x = np.stack([tone(1.), tone(1., 880)], 1)
+    b = bytearray(encoded(x, format='AIFF', subtype=subtype))
+    want = sf.read(io.BytesIO(bytes(b)), always_2d=True, dtype='float32')[0]
+    i,comm = b.find(b'SSND'),b.find(b'COMM')
+    b[4:8] = b[comm+10:comm+14] = bytes(4)
+    b[i+4:i+8] = size.to_bytes(4, 'big')
+    fn = tmp_path/'a.aiff'
+    fn.write_bytes(b)
+    y = whole(fn)
+    assert y.shape[0]-len(want) in (0,1) and np.abs(y[:len(want)]-want).max()<1e-6
+    row, = verify_audio([fn], remarks=True).itertuples()
+    assert row.readable and '0 bytes of sound' in row.reason and 'ffmpeg -i in.aiff -c copy' in row.remedy
+
+def test_an_empty_aiff_stays_empty(tmp_path):
+    b = encoded(np.zeros((0, 1), np.float32), format='AIFF')
+    (tmp_path/'a.aiff').write_bytes(b+b'ANNO\0\0\0\4abcd')
+    assert '0 samples' in verify_audio([tmp_path/'a.aiff']).reason[0]
+
+# --- what verify_audio remarks on ---
+
+def test_remarks_name_headers_that_were_made_up_for(tmp_path, told):
+    streamed = bytearray(flac(noise(1.), 0))
+    variable = without_tag(mp3(noise(2.)))
+    ogg = encoded(noise(1.), format='OGG', subtype='VORBIS')
+    for name,b in (('a.flac',streamed), ('b.mp3',variable), ('c.ogg',ogg+ogg), ('d.ogg',ogg), ('e.mp3',mp3(noise(2.)))):
+        (tmp_path/name).write_bytes(b)
+    (tmp_path/'f.wav').write_bytes(b'no sound')
+    t = verify_audio(tmp_path, remarks=True)
+    assert [Path(o).name for o in t.file]==['a.flac','b.mp3','c.ogg','f.wav'] and t.readable.tolist()==[True]*3+[False]
+    assert f'no length: {SR:,} samples' in t.reason[0] and 'ffmpeg -i in.flac' in t.remedy[0]
+    frames = int(re.search(r'it says no length, (\d+) frames were counted', t.reason[1])[1])
+    assert abs(frames*1152-2*SR)<4*1152 and '-i in.mp3 -c copy out.mp3' in t.remedy[1]
+    assert t.reason[2].startswith('2 Ogg files')
+    assert verify_audio(tmp_path).columns.tolist()==['file','reason','remedy'] and len(verify_audio(tmp_path))==1
+
+def test_remarks_on_channels(tmp_path):
+    x = noise(1., sr=16000)
+    sounds = dict(antiphase=[x,-x], half=[x,.99*x], left=[x,0*x], faint=[x,.001*x], silent=[0*x,0*x], same=[x,x], other=[x,noise(1., sr=16000, seed=1)], mono=[x], off=[0*x])
+    for name,channels in sounds.items(): sf.write(tmp_path/f'{name}.wav', np.stack(channels, 1), 16000, subtype='FLOAT')
+    t = verify_audio(tmp_path, remarks=True).assign(name=lambda t: [Path(o).stem for o in t.file]).set_index('name')
+    assert set(t.index)=={'antiphase','left','faint','silent','off'} and t.readable.all()
+    assert 'cancel each other' in t.reason['antiphase'] and "channel='loudest'" in t.remedy['antiphase']
+    for o in ('left','faint'): assert t.reason[o].startswith('channel 1 of 2 is silent')
+    for o in ('silent','off'): assert t.reason[o].startswith('nothing but silence')

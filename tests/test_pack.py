@@ -391,3 +391,36 @@ def test_a_million_segments(tmp_path):
     from slicer_fastai.data.pack import segment_samples
     recording,start,n = segment_samples(np.full(1000, 16000*10_000), 160_000)
     assert len(recording)==1_000_000 and start[-1]==16000*9990 and (n==160_000).all()
+
+# --- channels ---
+
+@pytest.mark.parametrize('channel,want', [('mean',lambda a,b: (a+b)/2), (0,lambda a,b: a), (1,lambda a,b: b), ('loudest',lambda a,b: b)])
+@pytest.mark.parametrize('how', ['pack','shards'])
+def test_a_channel_can_be_chosen_in_packs_and_shards(tmp_path, channel, want, how):
+    "Of two tones, one louder: what training hears, and what embedding the files hears"
+    d,t = tmp_path/'d',np.arange(16000)/16000
+    d.mkdir()
+    a,b = .1*np.sin(2*np.pi*300*t),.3*np.sin(2*np.pi*1000*t)
+    for i in range(8): sf.write(d/f'{i}.wav', np.stack([a,b], 1), 16000, subtype='FLOAT')
+    kw = dict(bs=4, num_workers=0, device='cpu', level=None, duration=1.)
+    if how=='pack':
+        pack_audio(d, tmp_path/'p', channel=channel)
+        dls = SlicerDataLoaders.from_pack(tmp_path/'p', **kw)
+        assert np.abs(dls.train_ds[0][0][0].numpy()-want(a,b)).max()<1e-4
+        assert AudioPack(tmp_path/'p').channel==channel
+    else:
+        index = shard_folder(d, tmp_path/'s')
+        dls = SlicerDataLoaders.from_webdataset(index, channel=channel, **kw)
+        assert np.abs(dls.train_ds[0][0][0].numpy()-want(a,b)).max()<1e-4
+    assert dls.front.channel==channel and np.abs(dls.front.read(d/'0.wav')[0].numpy()-want(a,b)).max()<1e-6
+
+def test_a_pack_of_another_channel_is_named(tmp_path, folder):
+    d = folder(6, ch=2)
+    pack_audio(d, tmp_path/'p')
+    with pytest.raises(ValueError, match=r"packed with channel='mean', 'loudest' is wanted: pack_audio\(…, channel='loudest'\)"):
+        SlicerDataLoaders.from_pack(tmp_path/'p', channel='loudest')
+    with pytest.raises(ValueError, match="channel='mean', 1 is wanted"): SlicerDataLoaders.from_pack(tmp_path/'p', front=FrontEnd(channel=1))
+    with pytest.raises(FileExistsError, match='channel'): pack_audio(d, tmp_path/'p', channel=1)
+    with pytest.raises(ValueError, match="channel='left'"): pack_audio(d, tmp_path/'q', channel='left')
+    with pytest.warns(UserWarning, match=r"packed with channel='mean', not with 1"): get_clips(AudioPack(tmp_path/'p'), 16000, channel=1)
+    with pytest.raises(AudioReadError, match='damaged'): AudioPack(edited(AudioPack(tmp_path/'p'), channel=['a']))

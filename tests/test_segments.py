@@ -2,6 +2,7 @@
 from conftest import *
 import pickle, soundfile as sf
 from slicer_fastai.data.segments import Places, levels, segments, split_by_group
+from slicer_fastai.use.embed import with_surroundings
 
 
 def tones(path, seconds, sr=16000, step=10):
@@ -93,3 +94,40 @@ def test_bad_settings_are_named(recordings):
     with pytest.raises(ValueError, match='seconds=-1'): folder_loaders(recordings, segment=-1)
     with pytest.raises(ValueError, match='quietest=2'): folder_loaders(recordings, quietest=2)
     with pytest.raises(ValueError, match='segment=10'): folder_loaders(recordings, segment=None, quietest=.1)
+
+@pytest.mark.parametrize('start,seconds,begin', [(3.,.2,3.1-.475), (0.,.2,0.), (6.9,.1,7-.95), (6.8,None,7-.95), (2.,3.,None)])
+def test_a_short_place_is_heard_with_its_surroundings_everywhere(tmp_path, start, seconds, begin):
+    "Training, validation, embedding and fine-tuning cut the same window around a place that is shorter than it"
+    rng = np.random.default_rng(0)
+    for name in 'ab': sf.write(tmp_path/f'{name}.wav', .1*rng.normal(size=7*16000), 16000, subtype='FLOAT')
+    place = Clip(tmp_path/'a.wav', start=start, seconds=seconds)
+    front = FrontEnd(level=None)
+    read = ReadAudio(front)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        clip, = with_surroundings([place], front.duration)
+    if begin is None:
+        assert clip is place and len(front.read(place, [0,1]))==2
+        return
+    want = read_window(tmp_path/'a.wav', front.duration, start=begin)
+    assert len(want)==front.n_samples
+    for got in (read_window(clip, front.duration), front.read(place)[0].numpy(), front.read(place, 0.)[0].numpy(), read(place, split_idx=0)[0].numpy(),
+                read(place, split_idx=1)[0].numpy()):
+        assert len(got)==len(want) and np.abs(got-want).max()<1e-5
+    ds = SlicerDataLoaders.from_lists(tmp_path, [place]*3+[tmp_path/'b.wav'], valid_idx=[2,3], front=front, bs=2, num_workers=0, device='cpu')
+    for got in (ds.train_ds[0][0], ds.valid_ds[0][0]): assert np.abs(got[0].numpy()-want).max()<1e-5
+    if seconds:
+        t = pd.DataFrame(dict(file=['a.wav']*2+['b.wav']*2, start=start, end=start+seconds, label=['x','y']*2))
+        dls = SlicerDataLoaders.from_df(t, tmp_path, label_col='label', front=front, bs=2, num_workers=0, device='cpu', valid_idx=[2,3])
+        assert np.abs(dls.train_ds[0][0][0].numpy()-want).max()<1e-5
+
+def test_segments_of_a_pack_that_are_shorter_than_a_window_have_their_surroundings(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in 'ab': sf.write(tmp_path/f'{name}.wav', .1*rng.normal(size=4*16000), 16000, subtype='PCM_16')
+    pack = pack_audio(tmp_path, tmp_path/'p', segment=.5)
+    assert len(pack)==16
+    front = FrontEnd(level=None)
+    for i,begin in ((0,0.), (3,1.75-.475), (7,4-.95), (8,0.), (12,2.25-.475)):
+        want = read_window(tmp_path/('a.wav' if i<8 else 'b.wav'), .95, start=begin)
+        assert np.abs(pack.windows([i], front.n_samples)[0]-want).max()<1e-4
+        assert np.abs(front.read(pack[i])[0].numpy()-want).max()<1e-4

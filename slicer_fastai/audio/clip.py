@@ -8,7 +8,7 @@ __all__ = ['audio_extensions', 'Clip', 'read_window', 'pad_to', 'get_audio_files
 # %% ../../nbs/audio/clip.ipynb #46ca2a20
 from .tensor import *
 from .formats import *
-from .formats import av_extensions,need_av,open_audio,printable,tell_once
+from .formats import av_extensions,mended_header,need_av,open_audio,printable,tell_once
 from fastai.basics import *
 from functools import cached_property
 from importlib.util import find_spec
@@ -168,21 +168,51 @@ def read_resampled(
     at = i - first//down*up
     return x[at:at+n]
 
-def loudest_channel(
+def channel_powers(
     open,  # opens the file
-)->int:
-    "The channel with most energy, by up to eight seconds spread over the file"
+)->np.ndarray: # mean squares of each channel, then of the mean of all (channels+1,)
+    "How loud the channels are, by up to eight seconds spread over the file"
     with open() as f:
         total,sr,channels = f.frames,f.samplerate,f.channels
-    if channels==1: return 0
-    energy = np.zeros(channels)
+    energy,n = np.zeros(channels+1),0
     for i in np.unique(np.linspace(0, max(0, total-sr), 8).astype(int)).tolist():
         with open() as f:
             try:
                 x = decode(f, i, min(sr, total), 'float32')
             except Exception: continue                # read_samples will name it
-        energy += np.square(np.nan_to_num(x, posinf=0, neginf=0), dtype=np.float64).sum(0)
-    return int(energy.argmax())
+        x = np.nan_to_num(x, posinf=0, neginf=0).astype(np.float64)
+        energy += np.square(np.column_stack([x, x.mean(1)])).sum(0)
+        n += len(x)
+    return energy/max(1, n)
+
+def loudest_channel(
+    open,  # opens the file
+)->int:
+    "The channel with most energy, by up to eight seconds spread over the file"
+    with open() as f:
+        if f.channels==1: return 0
+    return int(channel_powers(open)[:-1].argmax())
+
+# %% ../../nbs/audio/clip.ipynb #edb39562
+def clock(
+    seconds:float,   # from the start of a recording
+    digits:int=1,    # after the point
+)->str: # h:mm:ss.s
+    "Seconds as hours, minutes and seconds"
+    unit = 10**digits
+    ticks = math.floor(float(seconds)*unit+.5)
+    minutes,rest = divmod(ticks, 60*unit)
+    width = 3+digits if digits else 2
+    return f'{minutes//60}:{minutes%60:02d}:{rest/unit:0{width}.{digits}f}'
+
+# %% ../../nbs/audio/clip.ipynb #7f90c87a
+def is_place(clip)->bool:
+    "Is a clip a part of a longer sound?"
+    return bool(clip.start or clip.limit)
+
+def end_of(clip)->float:
+    "Where a clip ends in its file, seconds; infinite where it goes to the end"
+    return clip.start+ifnone(clip.limit, math.inf)
 
 # %% ../../nbs/audio/clip.ipynb #a54a1517
 class Clip:
@@ -261,6 +291,20 @@ def span(self:Clip,
     return first, n if self.limit is None else min(n, max(1, round(self.limit*self.sr)))
 
 @patch
+def span_around(self:Clip,
+    f,      # the open file
+    n:int,  # samples wanted at least, at rate `sr`
+)->tuple: # (first sample, number of samples, by how many it had to be moved inwards)
+    "Where the clip lies; a place that is shorter with its surroundings on both sides, as far as the recording reaches"
+    first,own = self.span(f)
+    if own>=n or not is_place(self):
+        return first,own,0
+    total = math.ceil(f.frames*self.sr/f.samplerate)
+    centred = first-(n-own)//2
+    inside = max(0, min(centred, total-n))
+    return inside,min(n, total),abs(inside-centred)
+
+@patch
 def read(self:Clip,
     i:int=0,         # first sample
     n:int=None,      # how many; default: to the end
@@ -315,14 +359,20 @@ def windows(self:Clip,
     n:int,        # samples of a window
     pos=(.5,),    # where, one number a window: 0 the first window of the clip, 1 its last
 )->list: # of (≤ n,) float32
-    "Windows of a clip, as `read_window` gives them; the clip is opened once"
+    "Windows of a clip, as `read_window` gives them, of a shorter place as of `around`; the clip is opened once"
     with self.open() as f:
-        first,total = self.span(f)
+        first,total,_ = self.span_around(f, n)
         n = min(n, total)
-        starts = [round(p*(total-n)) for p in pos]
+        starts = [first+round(p*(total-n)) for p in pos]
         if seeks_again(f):
-            return [read_resampled(f, first+i, n, self.sr, self.heard) for i in starts]
-    return [self.read(i, n) for i in starts]
+            return [read_resampled(f, i, n, self.sr, self.heard) for i in starts]
+    return [self.read_anew(i, n) for i in starts]
+
+@patch
+def read_anew(self:Clip, i, n):
+    "Samples `i` to `i+n` of the file, at rate `sr`; it is opened for them alone"
+    with self.open() as f:
+        return read_resampled(f, i, n, self.sr, self.heard)
 
 # %% ../../nbs/audio/clip.ipynb #0af5f88e
 def pad_to(
@@ -340,7 +390,7 @@ def pad_to(
     return np.pad(x, (missing//2, missing-missing//2))
 
 # %% ../../nbs/audio/clip.ipynb #00d0cac8
-audio_extensions = av_extensions | set('.wav .wave .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .w64 .rf64'.split()) # what libsndfile and PyAV read
+audio_extensions = av_extensions | set('.wav .wave .flac .ogg .oga .opus .mp3 .mp2 .aif .aiff .aifc .au .snd .caf .w64 .rf64'.split()) # what libsndfile and PyAV read
 
 def get_audio_files(
     path,            # a folder
@@ -444,16 +494,50 @@ def why_unreadable(
     except AudioReadError as e:
         return e.reason,e.remedy
 
+# %% ../../nbs/audio/clip.ipynb #537e626e
+def channel_remark(
+    fn,  # an audio file that can be read
+)->tuple: # (what was found, what to do), or None
+    "What the mean of a file's channels would lose: nothing but silence, silent channels, channels that cancel each other"
+    powers = channel_powers(as_clip(fn).open)
+    channels,mean = powers[:-1],powers[-1]
+    if channels.max()<1e-10:
+        return 'nothing but silence (by up to eight seconds of it)','leave it out'
+    if len(channels)>1 and mean<.01*channels.mean():
+        return (f'its channels cancel each other: their mean is {10*math.log10(channels.mean()/max(mean, 1e-20)):.0f} dB below them',
+                "channel='loudest' or channel=0 of FrontEnd, read_window or pack_audio takes one of them")
+    silent = np.flatnonzero(channels<1e-4*channels.max()).tolist()
+    if silent:
+        return (f"channel {', '.join(map(str, silent))} of {len(channels)} is silent (counted from 0)",
+                "channel='loudest' of FrontEnd, read_window or pack_audio takes one that is not")
+
+def verdicts_on(
+    fn,             # an audio file
+    whole=False,    # decode all of it, not only its ends
+    remarks=False,  # also on what can be read?
+)->list: # of (what was found, what to do, can it be read?)
+    "What is to be said of a file"
+    why = why_unreadable(fn, whole)
+    if why: return [(*why, False)]
+    if not remarks: return []
+    source = fn.item if isinstance(fn, Clip) else fn
+    try: found = [mended_header(source), channel_remark(fn)]
+    except (AudioReadError,OSError) as e:                         # it has gone since
+        return [(str(e), 'look again', False)]
+    return [(*o, True) for o in found if o]
+
 # %% ../../nbs/audio/clip.ipynb #e853787a
 def verify_audio(
     files,               # a folder, or a list of files
     n_workers:int=None,  # threads; default as fastai
     whole:bool=False,    # decode all of each file, not only its ends
-)->pd.DataFrame: # file, reason and remedy of each file that cannot be read
+    remarks:bool=False,  # also list files that can be read, but whose header was mended or whose channels are silent or cancel?
+)->pd.DataFrame: # file, reason and remedy of each file that cannot be read; with `remarks` also whether it is readable
     """List the files that cannot be read, and why; without `whole`, damage between the ends (a NaN,
     a torn place) shows in training only"""
     files = L(files) if is_listy(files) else get_audio_files(files)
-    verdicts = parallel(why_unreadable, files, whole=whole, n_workers=ifnone(n_workers, defaults.cpus), threadpool=True,
+    verdicts = parallel(verdicts_on, files, whole=whole, remarks=remarks, n_workers=ifnone(n_workers, defaults.cpus), threadpool=True,
                         progress=len(files)>1000)
-    bad = [(printable(f),*why) for f,why in zip(files, verdicts) if why]
-    return pd.DataFrame(bad, columns=['file','reason','remedy'])
+    rows = [(printable(f),*verdict) for f,of_file in zip(files, verdicts) for verdict in of_file]
+    res = pd.DataFrame(rows, columns=['file','reason','remedy','readable'])
+    return res if remarks else res.drop(columns='readable')

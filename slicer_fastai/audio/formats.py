@@ -7,7 +7,7 @@ __all__ = ['AudioReadError', 'AudioBytes']
 
 # %% ../../nbs/audio/formats.ipynb #19c6d75d
 from ..core.untrusted import *
-from ..core.untrusted import printable
+from ..core.untrusted import printable,printable_text
 from fastai.basics import *
 from functools import lru_cache
 from importlib.util import find_spec
@@ -30,7 +30,7 @@ class AudioReadError(Exception):
     def __str__(self):
         if self.message:
             return self.message.split('AudioReadError: ')[-1].rstrip()
-        return f'{printable(self.fn)}: {self.reason} – {self.remedy}'
+        return f'{printable(self.fn)}: {printable_text(self.reason)} – {self.remedy}'
 
 # %% ../../nbs/audio/formats.ipynb #c9c405bf
 told = set()
@@ -120,7 +120,10 @@ class Found(NamedTuple):
     first:int = 0
     parts:tuple = ()
     skip:int = 0    # samples to leave out at the beginning
-    told:str = ''   # what to tell about it
+    frames:int = 0  # samples in all, where they were counted
+    told:str = ''   # what to warn of
+    note:str = ''   # what to say when asked, where there is no warning
+    remedy:str = '' # how to write the file anew
 
 def wav_chunks(f):
     "Name, position of the content and size of each chunk of a WAV file, up to the sound"
@@ -131,10 +134,10 @@ def wav_chunks(f):
         if name==b'data': return
         i += 8+size+size%2
 
-def is_chunk(f, i):
-    "Does another chunk of a WAV file, or its end, stand at byte `i`?"
+def is_chunk(f, i, order='little'):
+    "Does another chunk of a WAV or AIFF file, or its end, stand at byte `i`?"
     o = f.at(i, 8)
-    return not o or (len(o)==8 and o[:4].isalnum() and i+8+int.from_bytes(o[4:], 'little')<=f.size)
+    return not o or (len(o)==8 and o[:4].isalnum() and i+8+int.from_bytes(o[4:], order)<=f.size)
 
 def find_wav(
     f:RawFile,  # a WAV file
@@ -151,7 +154,8 @@ def find_wav(
         if size==0 and there>0 and not is_chunk(f, i):
             return wav_to_the_end(f, i, sizes)
         if size>there and not streamed:
-            return Found(told=f'its header promises {size:,} bytes of sound, {there:,} are there: the file broke off, what is there is read')
+            return Found(told=f'its header promises {size:,} bytes of sound, {there:,} are there: the file broke off, what is there is read',
+                         remedy=copied)
 
 def wav_to_the_end(f, i, sizes):
     "The header of a WAV file with the sizes that it should have, the sound beginning at byte `i`"
@@ -161,7 +165,29 @@ def wav_to_the_end(f, i, sizes):
     else:
         head[4:8] = struct.pack('<I', min(f.size-8, 2**32-1))
         head[i-4:i] = struct.pack('<I', min(f.size-i, 2**32-1))
-    return Found(bytes(head), i, told='its header says 0 bytes of sound (was the recorder switched off?): it is read to the end of the file')
+    return Found(bytes(head), i, told=never_written, remedy=copied)
+
+never_written = 'its header says 0 bytes of sound (was the recorder switched off?): it is read to the end of the file'
+copied = '`ffmpeg -i in.wav -c copy out.wav` writes it with a header that is right'
+
+# %% ../../nbs/audio/formats.ipynb #ae832d2f
+def find_aiff(
+    f:RawFile,  # an AIFF file
+)->Found: # None: its header is right
+    "An AIFF file whose header says that there is no sound, although bytes follow"
+    i = 12
+    while len(o := f.at(i, 8))==8:
+        name,size = o[:4],int.from_bytes(o[4:], 'big')
+        if name==b'SSND':
+            return aiff_to_the_end(f, i+8) if size<=8 and f.size>i+16 and not is_chunk(f, i+8+size, 'big') else None
+        i += 8+size+size%2
+
+def aiff_to_the_end(f, i):
+    "The header of an AIFF file with the size that its sound should have, which begins with its offset at byte `i`"
+    head = bytearray(f.at(0, i))
+    head[4:8] = struct.pack('>I', min(f.size-8, 2**32-1))
+    head[i-4:i] = struct.pack('>I', min(f.size-i, 2**32-1))
+    return Found(bytes(head), i, told=never_written, remedy=copied.replace('.wav', '.aiff'))
 
 # %% ../../nbs/audio/formats.ipynb #b1aa07f2
 def crc_table(poly, bits):
@@ -255,7 +281,8 @@ def find_flac(
     head = bytearray(head)
     head[21:26] = (head[21]>>4<<36 | n).to_bytes(5, 'big')
     told = f'its header promises {total:,} samples, its last frame ends at {n:,}: what is there is read' if total else ''
-    return Found(bytes(head), 42, told=told)
+    return Found(bytes(head), 42, told=told, note=f'its header says no length: {n:,} samples, by its last frame',
+                 remedy='`ffmpeg -i in.flac out.flac` writes it with a header that is right, nothing is lost')
 
 # %% ../../nbs/audio/formats.ipynb #0044b577
 mp3_kbits = {3:(0,32,40,48,56,64,80,96,112,128,160,192,224,256,320), 2:(0,8,16,24,32,40,48,56,64,80,96,112,128,144,160)}
@@ -275,10 +302,10 @@ def mp3_frame_bytes():
 
 mp3_sizes = mp3_frame_bytes()
 
-def mp3_start(data, i):
+def mp3_start(data, i, sizes=mp3_sizes):
     "Where the next two frames of an MP3 that fit together begin, from byte `i`; -1 where none do"
     while (i := data.find(b'\xff', i))>=0:
-        size = mp3_sizes.get(int.from_bytes(data[i+1:i+3], 'big'))
+        size = sizes.get(int.from_bytes(data[i+1:i+3], 'big'))
         if size:
             following = data[i+size:i+size+3]
             if len(following)<3 or following[:1]==b'\xff' and following[1]==data[i+1] and following[2]&0xc==data[i+2]&0xc:
@@ -289,15 +316,16 @@ def mp3_start(data, i):
 def count_mp3(
     data:bytes,  # an MP3
     i:int,       # its first frame
+    sizes=mp3_sizes, # of frames, of another layer
 )->int:
     "Frames of an MP3; what lies between frames (tags, damage) is passed over"
     n = 0
     while 0<=i<len(data)-4:
-        size = mp3_sizes.get(data[i+1]<<8|data[i+2]) if data[i]==0xff else None
+        size = sizes.get(data[i+1]<<8|data[i+2]) if data[i]==0xff else None
         if size:
             n += i+size<=len(data)                    # a torn last frame is none
             i += size
-        else: i = mp3_start(data, i+1)
+        else: i = mp3_start(data, i+1, sizes)
     return n
 
 def mp3_tag(data, i):
@@ -337,12 +365,16 @@ def count_first(
     samples = 1152 if header[1]>>3&3==3 else 576
     return xing_frame(header, n+1, size+len(silent))+silent, samples-529
 
+def after_tag(f):
+    "The first byte behind the ID3 tag of an MP3, if there is one"
+    tag = f.at(0, 10)
+    return 10 + (tag[6]<<21|tag[7]<<14|tag[8]<<7|tag[9]) if tag[:3]==b'ID3' and len(tag)==10 else 0
+
 def find_mp3(
     f:RawFile,  # an MP3
 )->Found: # None: what it says of its length is right
     "An MP3 that does not say how many frames it has, or says fewer than it has"
-    tag = f.at(0, 10)
-    begin = 10 + (tag[6]<<21|tag[7]<<14|tag[8]<<7|tag[9]) if tag[:3]==b'ID3' and len(tag)==10 else 0
+    begin = after_tag(f)
     data = f.at(begin, 2**16)
     i = mp3_start(data, 0)
     if i<0: return None
@@ -357,7 +389,36 @@ def find_mp3(
     if not n or says and n==says[0]:
         return None
     head,skip = count_first(data[i:i+4], n, len(data)-i)
-    return Found(head, begin+i, skip=skip)
+    says = 'no length' if says is None else f'{says[0]:,} frames'
+    return Found(head, begin+i, skip=skip, note=f'it says {says}, {n:,} frames were counted',
+                 remedy='`ffmpeg -i in.mp3 -c copy out.mp3` writes it with its length, nothing is encoded anew')
+
+# %% ../../nbs/audio/formats.ipynb #373ad9c7
+mp2_kbits = {3:(0,32,48,56,64,80,96,112,128,160,192,224,256,320,384), 2:mp3_kbits[2]}
+
+def mp2_frame_bytes():
+    "Bytes of a frame of layer II by the second and third byte of its header"
+    res = {}
+    for version in (3,2):
+        for b1 in (0xe0|version<<3|4, 0xe0|version<<3|5):
+            for i,kbit in enumerate(mp2_kbits[version]):
+                for j,sr in enumerate(mp3_hertz[version]):
+                    if kbit:
+                        size = 144*kbit*1000//sr
+                        res.update({(b1<<8|i<<4|j<<2|pad<<1|private):size+pad for pad in (0,1) for private in (0,1)})
+    return res
+
+mp2_sizes = mp2_frame_bytes()
+
+def find_mp2(
+    f:RawFile,  # a file of layer II
+)->Found: # None: it is none
+    "The number of samples of a file of layer II"
+    begin = after_tag(f)
+    data = f.at(begin, f.size)
+    i = mp3_start(data[:2**16], 0, mp2_sizes)
+    n = count_mp3(data, i, mp2_sizes) if i>=0 else 0
+    return Found(frames=1152*n) if n else None
 
 # %% ../../nbs/audio/formats.ipynb #c074cfcf
 def find_ogg(
@@ -371,7 +432,8 @@ def find_ogg(
             starts.append(begin+i)
     if len(starts)<2 or starts[0]:
         return None
-    return Found(parts=tuple(zip(starts, [*starts[1:], f.size])))
+    return Found(parts=tuple(zip(starts, [*starts[1:], f.size])), note=f'{len(starts)} Ogg files one after the other: read as one sound',
+                 remedy='`ffmpeg -i in.ogg out.flac` makes one of them, for programs that read the first only')
 
 class JoinedSound:
     "Parts of a file that sound one after the other, as an open `sf.SoundFile`"
@@ -423,6 +485,16 @@ class LaterSound:
     def tell(self): return self.file.tell()-self.skip
     def seek(self, i): self.file.seek(i+self.skip)
     def read(self, n, dtype='float32', always_2d=True): return self.file.read(n, dtype=dtype, always_2d=always_2d)
+
+class CountedSound(LaterSound):
+    "An open file whose length was counted; AudioReadError where it goes on behind the end that libsndfile knows"
+    def __init__(self, f, fn, frames):
+        super().__init__(f, fn, 0)
+        if frames>f.frames:
+            f.close()
+            raise AudioReadError(fn, f'libsndfile finds {f.frames:,} of its {frames:,} samples', need_av)
+        self.frames = frames
+    def read(self, n, dtype='float32', always_2d=True): return super().read(min(n, self.frames-self.tell()), dtype)
 
 class ForwardSound:
     "A file that libsndfile cannot seek in, as an open `sf.SoundFile` that can"
@@ -603,16 +675,30 @@ def look_into(
         head = f.at(0, 16)
         if head[:4] in (b'RIFF',b'RF64',b'BW64'):
             return find_wav(f)
+        if head[:4]==b'FORM':
+            return find_aiff(f)
         if head[:4]==b'fLaC':
             return find_flac(f)
         if head[:4]==b'OggS':
             return find_ogg(f)
-        if head[:3]==b'ID3' or int.from_bytes(head[1:3], 'big') in mp3_sizes and head[:1]==b'\xff':
+        frame = f.at(after_tag(f), 3)
+        layer = int.from_bytes(frame[1:], 'big') if frame[:1]==b'\xff' else 0
+        if layer in mp2_sizes:
+            return find_mp2(f)
+        if head[:3]==b'ID3' or layer in mp3_sizes:
             return find_mp3(f)
         return av_format(head)
 
 @lru_cache(100_000)
 def look_once(path, size, mtime): return look_into(path)
+
+def mended_header(
+    fn,  # a path or `AudioBytes` that can be read
+)->tuple: # (what was found, how to write it anew); None where libsndfile is right about the file
+    "What a file's header lacks and is made up for when it is read"
+    found = look_into(fn)
+    if isinstance(found, Found) and found.remedy:
+        return found.told or found.note,found.remedy
 
 def packets_of(fn, format):
     "Where the frames of a file lie that PyAV decodes; AudioReadError without PyAV"
@@ -639,6 +725,8 @@ def open_found(fn, found):
     if found and found.parts:
         return JoinedSound(fn, found.parts)
     f = open()
+    if found and found.frames:
+        return CountedSound(f, fn, found.frames)
     if found and found.skip:
         return LaterSound(f, fn, found.skip)
     if f.seekable(): return f
@@ -689,9 +777,9 @@ def open_audio(
 def open_or_av(fn, key, found):
     "Open by libsndfile; where it does not know the codec, by PyAV"
     try: return open_found(fn, found)
-    except sf.LibsndfileError:
+    except (sf.LibsndfileError, AudioReadError):
         with RawFile(fn) as f:
-            format = containers.get(f.at(0, 4), 'mp3' if str(fn).lower().endswith('.mp3') else None)
+            format = containers.get(f.at(0, 4), 'mp3' if str(fn).lower().endswith(('.mp3','.mp2')) else None)
         if not (format and find_spec('av')): raise
         try: return open_av(fn, key, format)
         except Exception: pass

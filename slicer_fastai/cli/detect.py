@@ -7,8 +7,13 @@ __all__ = ['writers', 'the_detector', 'slicer_detect']
 
 # %% ../../nbs/cli/detect.ipynb #3af6183d
 from ..all import *
+from ..core.untrusted import printable
+from ..audio.clip import clock
 from .commands import load_encoder, show_progress
+from .main import progress_on_stderr
 from fastai.basics import *
+from contextlib import nullcontext
+from fastcore.imports import in_notebook
 from fastcore.script import CliError
 
 # %% ../../nbs/cli/detect.ipynb #c9566c12
@@ -55,12 +60,15 @@ def slicer_detect(
         raise CliError(f'--part {part} --parts {parts}: the parts are counted from 0')
     if threshold is not None and not 0<threshold<1:
         raise CliError(f'--threshold {threshold:g}: between 0 and 1')
-    found_by = the_detector(detector, labels, recordings, encoder)
-    if save: found_by.save(save)
-    events = found_by.detect(recordings, threshold, min_seconds, max_gap, hop=hop, folder=scores, part=(part,parts), progress=show_progress())
-    getattr(events, writers[format])(out)
-    if review and len(events):
-        events.review(review)
-    counts = ', '.join(f'{n} {l}' for l,n in events.label.value_counts().items()) or 'no events'
-    print(f'{out}: {counts}, in {events.file.nunique()} recordings'+(f'; listen in {review}' if review and len(events) else ''))
+    begun = time.monotonic()
+    with nullcontext() if in_notebook() else progress_on_stderr():
+        found_by = the_detector(detector, labels, recordings, encoder)
+        if save: found_by.save(save)
+        events = found_by.detect(recordings, threshold, min_seconds, max_gap, hop=hop, folder=scores, part=(part,parts), progress=show_progress())
+        getattr(events, writers[format])(out)
+        if review and len(events):
+            events.review(review)
+    counts = ', '.join(f'{n:,} {printable(label)}' for label,n in events.label.value_counts().items()) or 'no events'
+    listen = f'; listen in {printable(review)}' if review and len(events) else ''
+    print(f'{printable(out)}: {counts}, in {events.file.nunique():,} recordings, in {clock(time.monotonic()-begun)}{listen}')
     return events

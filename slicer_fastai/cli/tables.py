@@ -9,7 +9,7 @@ __all__ = ['table_writers', 'column_names', 'check_table_name', 'write_table', '
 # %% ../../nbs/cli/tables.ipynb #40aadb0b
 from ..audio.clip import *
 from ..core.files import *
-from ..use.embed import printable_table
+from ..core.untrusted import printable,printable_table,spreadsheet_safe,unguarded
 from ..use.evaluate import split_of
 from fastai.basics import *
 from fastcore.script import CliError
@@ -17,9 +17,9 @@ from importlib.util import find_spec
 from typing import Annotated
 
 # %% ../../nbs/cli/tables.ipynb #877f0db6
-def _to_csv(df, fn): df.to_csv(fn, index=False)
-def _to_parquet(df, fn): df.to_parquet(fn, index=False)
-def _to_json(df, fn): df.to_json(fn, orient='records', indent=1)
+def _to_csv(df, fn): spreadsheet_safe(df).to_csv(fn, index=False)
+def _to_parquet(df, fn): printable_table(df).to_parquet(fn, index=False)
+def _to_json(df, fn): printable_table(df).to_json(fn, orient='records', indent=1)
 
 table_writers = {'.csv':_to_csv, '.parquet':_to_parquet, '.json':_to_json}
 
@@ -38,13 +38,14 @@ def write_table(
     df,        # a table
     out=None,  # .csv, .parquet (needs pyarrow or fastparquet) or .json; None: write nothing
 )->pd.DataFrame: # the table
-    "Write a table whole or not at all; names that are not UTF-8 are escaped. CliError for another ending"
+    """Write a table whole or not at all; names that cannot be printed are escaped, in .csv those guarded that
+    a spreadsheet would run. CliError for another ending"""
     check_table_name(out)
     if out is None: return df
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with whole_path(out) as tmp:
-        table_writers[out.suffix](printable_table(pd.DataFrame(df)), tmp)
+        table_writers[out.suffix](pd.DataFrame(df), tmp)
     return df
 
 # %% ../../nbs/cli/tables.ipynb #07f5100f
@@ -87,7 +88,7 @@ def read_tasks(
     res = {}
     for fn in tables:
         try:
-            df = as_task(pd.read_csv(fn))
+            df = as_task(pd.read_csv(fn).map(unguarded))
         except CliError as e:
             if skip: continue
             raise CliError(f'{fn}: {e}') from None

@@ -4,11 +4,39 @@
 
 # %% auto #0
 __all__ = ['DamagedFile', 'regular_size', 'read_bounded', 'read_json', 'array_from_bytes', 'read_arrays', 'file_beside',
-           'guarded', 'unguarded']
+           'guarded', 'unguarded', 'spreadsheet_safe']
 
 # %% ../../nbs/core/untrusted.ipynb #1412d6b5
 from fastai.basics import *
 import errno, json, re, stat, struct, zipfile, zlib
+
+# %% ../../nbs/core/untrusted.ipynb #28914f36
+unprintable = re.compile('[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]')
+
+def printable(
+    fn,  # a path, or anything else with a name
+)->str:
+    "A name for messages, terminals and tables: control characters, and bytes that aren't UTF-8, are escaped"
+    name = str(fn).encode('utf8', 'surrogateescape').decode('utf8', 'backslashreplace')
+    return unprintable.sub(lambda c: c[0].encode('unicode_escape').decode(), name)
+
+def printable_text(
+    text,  # a message with names in it
+)->str:
+    "A message of one or more lines, each of them `printable`; tabs stay"
+    return '\n'.join('\t'.join(map(printable, line.split('\t'))) for line in str(text).split('\n'))
+
+def printable_table(
+    df,  # a table with names in it
+)->pd.DataFrame:
+    "A table to be shown or written, each of its texts and names of columns `printable`"
+    def escape(cell): return printable(cell) if isinstance(cell, str) else cell
+    return map_texts(df, escape)
+
+def map_texts(df, f):
+    "A table with `f` of the names of its columns, and of all cells but numbers"
+    texts = [c for c in df if not pd.api.types.is_numeric_dtype(df[c])]
+    return df.assign(**{c:df[c].astype(object).map(f) for c in texts}).rename(columns=f)
 
 # %% ../../nbs/core/untrusted.ipynb #6525fdc1
 class DamagedFile(Exception):
@@ -16,7 +44,7 @@ class DamagedFile(Exception):
     def __init__(self, fn, reason, remedy='copy it again, or make it again'):
         self.fn,self.reason,self.remedy = fn,reason,remedy
         super().__init__(fn, reason, remedy)
-    def __str__(self): return f'{self.fn}: {self.reason} – {self.remedy}'
+    def __str__(self): return f'{printable(self.fn)}: {printable_text(self.reason)} – {self.remedy}'
 
 # %% ../../nbs/core/untrusted.ipynb #46f057ee
 def regular_size(
@@ -116,12 +144,8 @@ def unguarded(
     "The cell as it was before `guarded`"
     return cell[1:] if isinstance(cell, str) and re.match(r"'+[=+\-@\t\r]", cell) else cell
 
-# %% ../../nbs/core/untrusted.ipynb #28914f36
-unprintable = re.compile('[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]')
-
-def printable(
-    fn,  # a path, or anything else with a name
-)->str:
-    "A name for messages, terminals and tables: control characters, and bytes that aren't UTF-8, are escaped"
-    name = str(fn).encode('utf8', 'surrogateescape').decode('utf8', 'backslashreplace')
-    return unprintable.sub(lambda c: c[0].encode('unicode_escape').decode(), name)
+def spreadsheet_safe(
+    df,  # a table with names in it
+)->pd.DataFrame:
+    "A table to be written for people: its texts are `printable` and `guarded`"
+    return map_texts(printable_table(df), guarded)

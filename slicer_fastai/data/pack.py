@@ -16,7 +16,7 @@ from ..core.locks import *
 from ..core.processes import *
 from ..audio.tensor import *
 from ..audio.clip import *
-from ..audio.clip import ArraySound,open_audio,printable,read_resampled
+from ..audio.clip import ArraySound,as_clip,check_channel,open_audio,printable,read_resampled
 from .read import *
 from .segments import *
 from .block import *
@@ -70,6 +70,7 @@ def check_arrays(
     check_labels(arrays.get('codes'), meta['vocab'], n)
     check_scales(arrays.get('scales'), n)
     check_segment(meta.get('segment'))
+    check_channel(meta.get('channel', 'mean'))
 
 def check_labels(codes, vocab, n):
     "ValueError where numbers of labels do not fit their names"
@@ -131,7 +132,7 @@ class AudioPack:
     ):
         self.path = Path(path)
         arrays,self.meta = read_pack_index(self.path)
-        self.sr,self.vocab = self.meta['sr'],self.meta['vocab']
+        self.sr,self.vocab,self.channel = self.meta['sr'],self.meta['vocab'],self.meta.get('channel', 'mean')
         try:
             self.shards = [file_beside(self.path/'index.npz', o) for o in self.meta['shards']]
             self.skipped = pd.DataFrame(self.meta['skipped'], columns=['file','reason','remedy'])
@@ -245,16 +246,29 @@ def verify(self:AudioPack,
 
 # %% ../../nbs/data/pack.ipynb #0dfc4342
 @patch
+def spans_around(self:AudioPack,
+    idxs,  # which clips (B,)
+    n:int, # samples wanted at least
+)->tuple: # (first sample in the part, number of samples), (B,) each
+    "Where clips lie; a segment that is shorter in the middle of a window, as far as its recording reaches"
+    of,size = self.recording[idxs],self.lengths[idxs]
+    first,length = self.recordings['offsets'][of],self.recordings['lengths'][of]
+    centred = self.offsets[idxs]-(n-size)//2
+    begin = np.maximum(first, np.minimum(centred, first+length-n))
+    short = size<n
+    return np.where(short, begin, self.offsets[idxs]),np.where(short, np.minimum(n, length), size)
+
+@patch
 def windows(self:AudioPack,
     idxs,            # which clips (B,)
     n:int,           # samples in each window
     pos=.5,          # where in each clip: 0 its first window … 1 its last; a number or (B,)
     pad:str='zero',  # how shorter clips are filled, see `pad_to`
 )->np.ndarray: # (B, n) float32 in [-1, 1), or beyond where the file goes beyond
-    "Cut one window out of each of many clips"
+    "Cut one window out of each of many clips; of a segment that is shorter, with its surroundings"
     idxs = np.asarray(idxs, dtype=np.int64)
-    size = self.lengths[idxs]
-    start = self.offsets[idxs]+np.rint(pos*(size-n).clip(0)).astype(np.int64)
+    begin,size = self.spans_around(idxs, n) if self.cut else (self.offsets[idxs],self.lengths[idxs])
+    start = begin+np.rint(pos*(size-n).clip(0)).astype(np.int64)
     end = start+size.clip(max=n)
     res = np.empty((len(idxs), n), np.float32)
     for row,part,a,b in zip(res, self.shard[idxs].tolist(), start.tolist(), end.tolist()):
@@ -301,16 +315,17 @@ class PackedClip(Clip):
 
 # %% ../../nbs/data/pack.ipynb #8d2d824a
 def decoded_pieces(
-    fn,           # an audio file
+    fn,           # an audio file, or a `Clip` of one
     sr:int,       # rate of the result in hertz
     seconds:int=20, # of a piece
 ): # float32 (samples,)
     "A whole file, some seconds at a time"
-    with open_audio(fn) as f:
+    clip = as_clip(fn, sr)
+    with clip.open() as f:
         total,step = math.ceil(f.frames*sr/f.samplerate),seconds*sr
         for i in range(0, total, step):
             n = min(step, total-i)
-            x = read_resampled(f, i, n, sr)
+            x = read_resampled(f, i, n, sr, clip.heard)
             yield x if len(x)==n else np.pad(x, (0, n-len(x)))
 
 def to_int16(
@@ -390,11 +405,11 @@ class PackWriter(FolderWriter):
     "Writes parts of samples, and the index of a pack"
     doing,kind = 'packing','pack'
     prefix,digits,ending,index_name = 'audio',3,'.i16','index.npz'
-    def __init__(self, recordings, dest, signature, n_workers=None, sr=16000):
+    def __init__(self, recordings, dest, signature, n_workers=None, sr=16000, channel='mean'):
         super().__init__(recordings, dest, signature, n_workers)
-        self.sr = sr
+        self.sr,self.channel = sr,channel
     def groups(self): return group_by_size(self.recordings.sizes)
-    def add(self, f, i): return append_samples(f, self.recordings.files[i], self.sr)
+    def add(self, f, i): return append_samples(f, Clip(self.recordings.files[i], channel=self.channel), self.sr)
     def bytes_needed(self):
         return sum(parallel(packed_bytes, self.recordings.files, sr=self.sr, n_workers=self.n_workers, threadpool=True, progress=False))
     def write_index(self, parts):
@@ -402,6 +417,8 @@ class PackWriter(FolderWriter):
         arrays,vocab = self.arrays(filled)
         meta = dict(sr=self.sr, sig=self.signature, format=3 if 'scales' in arrays else 2, shards=[part.fn.name for part in filled],
                     vocab=vocab, skipped=self.left_out(parts))
+        if self.channel!='mean':
+            meta['channel'] = self.channel
         write_pack_index(self.index, arrays, meta)
 
 # %% ../../nbs/data/pack.ipynb #2dfa8c12
@@ -467,17 +484,19 @@ def pack_audio(
     n_workers:int=None,  # threads; default as fastai
     force:bool=False,    # replace another pack in `dest`?
     segment='long',      # seconds: clips are segments of the recordings; 'long': without labels, of those longer than 30 s, 10 s each; None: whole recordings
+    channel='mean',      # of several channels: 'mean', 'loudest', or the number of one, from 0
 )->AudioPack:
     """Write a collection into few memory-mapped files; goes on where it was interrupted; leaves out what cannot be
     read. FileExistsError where `dest` holds another pack, FolderBusy while another process writes there"""
     dest,recordings = Path(dest),Collection(path, files, labels)
     segment = segment_setting(segment, labels)
-    signature = fingerprint((sr, *recordings.identity))
+    heard = () if check_channel(channel)=='mean' else (channel,)            # as in packs that were made before
+    signature = fingerprint((sr, *recordings.identity, *heard))
     pack = None if force else finished_pack(dest, signature)
     if pack is None:
         if (dest/'index.npz').exists() and not force:
-            raise FileExistsError(f'{dest} holds a pack of other files, labels or rate: give another folder, or force=True')
-        skipped = PackWriter(recordings, dest, signature, n_workers, sr).write()
+            raise FileExistsError(f'{printable(dest)} holds a pack of other files, labels, rate or channel: give another folder, or force=True')
+        skipped = PackWriter(recordings, dest, signature, n_workers, sr, channel).write()
         warn_left_out(skipped, len(recordings), f'AudioPack({printable(dest)!r}).skipped')
         pack = AudioPack(dest)
         pack.warn_beyond_full_scale()
@@ -633,8 +652,12 @@ def from_pack(cls:SlicerDataLoaders,
     splits,bs = split_pack(pack, bs, valid_pct, seed, valid_idx)
     cat = categories(pack.path, pack.vocab, labels)
     front = kwargs.get('front')
+    channel = front.channel if front else kwargs.get('channel', pack.channel)
+    if channel!=pack.channel:
+        raise ValueError(f'{printable(pack.path)} is packed with channel={pack.channel!r}, {channel!r} is wanted: '
+                         f'pack_audio(…, channel={channel!r})')
     if front is None:
-        kwargs['sr'] = pack.sr
+        kwargs.update(sr=pack.sr, channel=channel)
     elif front.sr!=pack.sr:
         raise ValueError(f'{pack.path} is packed at {pack.sr} Hz, the front end wants {front.sr}: pack_audio(…, sr={front.sr})')
     block = AudioBlock(windows=ifnone(windows, 1 if cat else 2), **kwargs)

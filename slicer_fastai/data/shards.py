@@ -11,7 +11,7 @@ __all__ = ['most_bytes', 'import_webdataset', 'member_key', 'file_content', 'Sha
 
 # %% ../../nbs/data/shards.ipynb #2e758aad
 from ..audio.clip import *
-from ..audio.clip import check_samples,open_audio,printable,why_unreadable
+from ..audio.clip import check_samples,clock,open_audio,printable,why_unreadable
 from ..core.files import *
 from ..core.files import signed
 from ..core.untrusted import *
@@ -138,7 +138,7 @@ def shard_folder(
     if writer.index.exists() and not force:
         if read_json(writer.index).get('sig')==writer.signature:
             return writer.index
-        raise FileExistsError(f'{dest} holds shards of other files or settings: give another folder, or force=True')
+        raise FileExistsError(f'{printable(dest)} holds shards of other files or settings: give another folder, or force=True')
     warn_left_out(writer.write(), len(writer.names), writer.index)
     return writer.index
 
@@ -232,8 +232,11 @@ def slicer_shard(
     if min(clips, mb)<=0:
         raise CliError(f'--clips {clips} --mb {mb}: above 0')
     try:
-        segment = segment if segment=='long' else float(segment)
-        return shard_folder(path, dest, labels=parent_label if labels else None, clips=clips, mb=mb, seed=seed, force=force, segment=segment)
+        segment,begun = segment if segment=='long' else float(segment),time.monotonic()
+        index = shard_folder(path, dest, labels=parent_label if labels else None, clips=clips, mb=mb, seed=seed, force=force, segment=segment)
+        content = read_json(index)
+        print(f"{printable(index)}: {content['clips']:,} clips in {len(content['shards']):,} shards, in {clock(time.monotonic()-begun)}")
+        return index
     except (OSError, ValueError, ImportError, DamagedFile) as e: raise CliError(str(e)) from None
 
 # %% ../../nbs/data/shards.ipynb #220f11d8

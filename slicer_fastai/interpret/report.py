@@ -248,6 +248,17 @@ def health_remedy(log)->str:
     applies,_ = first_rule(run)
     return applies.remedy
 
+def longer_run(
+    seen:int,     # clips that training went through
+    started_from, # name of the encoder that it began with; None: a new network
+)->list: # of at most one sentence
+    "Advice to train for as long as `slicer pretrain` does by default"
+    usual = 10_000 if started_from is None else 3_000
+    if not 0<seen<usual: return []
+    kind = "a new network" if started_from is None else f'a run that goes on from {started_from}'
+    other = "; or begin with an encoder that is there: SlicerLearner(dls, 'slicer-small')" if started_from is None else ''
+    return [f'a longer run: {seen:,} clips were seen, of {kind} slicer pretrain takes about {usual:,}{other}']
+
 def next_steps(data)->list:
     "What to try next: the remedy for what was found, and what the figures leave open"
     if not data.log:
@@ -259,8 +270,7 @@ def next_steps(data)->list:
     unclear = first(o for o in gains if o.lift==0)
     if unclear:
         steps.append(f'more labelled clips: {unclear.n} cannot show a difference below {200*unclear.se:.0f} points')
-    if 0<seen<10_000:
-        steps.append(f'a longer run: {seen:,} clips were seen, slicer_pretrain takes about 10,000')
+    steps += longer_run(seen, getattr(data.learn, 'started_from', None))
     if any(o.lift>0 for o in gains):
         steps.append('use it: audio_learner(labelled_dls, learn.encoder).fine_tune(5), or learn.encoder.index(folder)')
     return [*steps, 'the same with another seed, and compare(this, that): one run is one draw']

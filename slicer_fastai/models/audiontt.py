@@ -8,6 +8,7 @@ __all__ = ['audiontt_names', 'conv_block', 'AudioNTT', 'audiontt', 'audiontt2022
 # %% ../../nbs/models/audiontt.ipynb #ee0ee40e
 from fastai.basics import *
 from timm.models import register_model
+import re
 import torch.nn.functional as F
 
 # %% ../../nbs/models/audiontt.ipynb #98f0f5c9
@@ -88,3 +89,43 @@ def audiontt2022(
 ):
     "BYOL-A's second encoder (arXiv 2204.07402): two blocks, local beside global features, 1024 + 2048 numbers a frame"
     return _audiontt(pretrained, **{'blocks':2, 'local':True, **kwargs})
+
+# %% ../../nbs/models/audiontt.ipynb #e7f7b8ba
+def first_names(state):
+    "What stands before 'features.0.weight' in the names of a state dict; None where there is no such name"
+    found = first(name for name in state if isinstance(name, str) and re.fullmatch(r'(.*\.)?features\.0\.weight', name))
+    return None if found is None else found.removesuffix('features.0.weight')
+
+def own_name(name):
+    "The name in `AudioNTT` of a part of a published network; None for other parts"
+    part = re.fullmatch(r'features\.(\d+)\.(\w+)', name)
+    if not part:
+        return name if re.fullmatch(r'fc\.[03]\.(weight|bias)', name) else None
+    block,place = divmod(int(part[1]), 4)                       # convolution, batch norm, ReLU, pooling
+    return f'conv.{block}.{place}.{part[2]}' if place<2 else None
+
+def published_state(
+    state:dict,  # as BYOL-A's authors publish it: names features.0 … features.N, fc.0, fc.3
+)->tuple: # (state dict of `AudioNTT`, names that were left out)
+    "The weights of a published AudioNTT by our names; ValueError where there are none"
+    begin = first_names(state)
+    if begin is None:
+        raise ValueError('holds no features.0.weight: it is no AudioNTT as BYOL-A publishes it')
+    names = {name:own_name(name.removeprefix(begin)) for name in state if str(name).startswith(begin)}
+    left = [name for name in state if names.get(name) is None]
+    return {own:state[name] for name,own in names.items() if own}, left
+
+def audiontt_sizes(
+    state:dict,  # of `AudioNTT`
+)->dict: # its arguments d, n_mels, in_chans, width, blocks
+    "The sizes of a network by the shapes of its weights; ValueError where they do not fit together"
+    blocks = len([name for name in state if re.fullmatch(r'conv\.\d+\.0\.weight', name)])
+    try:
+        conv,fc1,fc2 = [state[name] for name in ('conv.0.0.weight','fc.0.weight','fc.3.weight')]
+        (width,in_chans,*kernel),(d,flat) = conv.shape,fc1.shape
+    except (KeyError,AttributeError,ValueError) as e:
+        raise ValueError(f'lacks a part of AudioNTT ({e})') from None
+    if kernel!=[3,3] or flat%width or tuple(fc2.shape)!=(d,d):
+        raise ValueError(f'has layers of {tuple(conv.shape)}, {tuple(fc1.shape)} and {tuple(fc2.shape)}: of AudioNTT they are (width, 1, 3, 3), '
+                         '(d, width · bands) and (d, d)')
+    return dict(d=d, n_mels=flat//width*2**blocks, in_chans=in_chans, width=width, blocks=blocks)

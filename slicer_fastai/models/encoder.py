@@ -8,12 +8,14 @@ __all__ = ['to_frames', 'align', 'AudioEncoder', 'ConfigError', 'shipped', 'fetc
 # %% ../../nbs/models/encoder.ipynb #461d5714
 from ..core.files import *
 from ..core.untrusted import *
+from ..core.untrusted import printable,printable_text
 from ..core.state import *
 from ..audio.spectrogram import *
 from ..audio.frontend import *
 from .audiontt import *
+from .audiontt import audiontt_sizes, published_state
 from fastai.basics import *
-import timm, json, difflib, inspect, re
+import timm, json, difflib, inspect, pickle, re
 from importlib.util import find_spec
 from safetensors import safe_open
 from safetensors.torch import save_model, load_model
@@ -100,6 +102,7 @@ def mean_and_std(y):
 def mean_square_change(y, steps):
     "Mean square change of frames (..., T, d) within `steps` of them (..., d), or from first to last of fewer"
     T = y.shape[-2]
+    if isinstance(T, Tensor): T = int(T)      # while torch.jit traces, for TensorBoard
     steps = torch.sym_min(steps, T-1)
     return (y[...,steps:,:]-y[...,:T-steps,:]).square().mean(-2)
 
@@ -343,7 +346,7 @@ class ConfigError(ValueError):
     "Invalid setting in a saved encoder's config.json; the message names the file, the key and the value"
     def __init__(self, fn, key, value, why):
         self.key,self.value = key,value
-        super().__init__(f'{fn}: {key} = {value!r:.80} {why}')
+        super().__init__(printable_text(f'{fn}: {key} = {value!r:.80} {why}'))
 
 # %% ../../nbs/models/encoder.ipynb #fa6d7aff
 config_types = dict(arch=str, in_chans=int, layers=list, pool=str, changes=dict, kwargs=dict, front=dict, checksum=str)
@@ -432,7 +435,7 @@ def find_weights(
     "The weights that belong to a config; `DamagedFile` where no file has the checksum"
     fns = [o for o in (path/'model.safetensors', path/f'model-{crc}.safetensors') if o.exists()]
     if not fns:
-        raise FileNotFoundError(f'{path} holds no model.safetensors: give a folder written by encoder.save_pretrained')
+        raise FileNotFoundError(f'{printable(path)} holds no model.safetensors: give a folder written by encoder.save_pretrained')
     fn = fns[0] if crc is None else first(o for o in fns if checksum(o)==crc)
     if fn is None:
         raise DamagedFile(fns[0], 'differs from the checksum in config.json')
@@ -487,7 +490,7 @@ def fetch(
         return Path(snapshot_download(str(path), revision=revision, allow_patterns=files, **kwargs))
     except Exception as e:
         why = f'{type(e).__name__}: {e}'
-        raise FileNotFoundError(f'there is no folder {path}, and reading it from the hub failed: {why}') from e
+        raise FileNotFoundError(f'there is no folder {printable(path)}, and reading it from the hub failed: {why}') from e
 
 # %% ../../nbs/models/encoder.ipynb #5d25d8f8
 @patch(cls_method=True)
@@ -501,7 +504,7 @@ def from_pretrained(cls:AudioEncoder,
     path = fetch(path, revision, **kwargs)
     fn = path/'config.json'
     if not fn.exists():
-        raise FileNotFoundError(f'{path} holds no config.json: give a folder written by encoder.save_pretrained')
+        raise FileNotFoundError(f'{printable(path)} holds no config.json: give a folder written by encoder.save_pretrained')
     cfg = read_config(fn)
     weights = find_weights(path, cfg.pop('checksum', None))
     settings = cfg.pop('front')
@@ -516,6 +519,56 @@ def from_pretrained(cls:AudioEncoder,
     except (ValueError,TypeError,RuntimeError,AttributeError) as e:
         values = [*cfg.values(), arguments]
         raise ConfigError(fn, 'arch, layers, pool, changes, kwargs', values, f'do not fit the weights: {e}') from None
+    return res.eval()
+
+# %% ../../nbs/models/encoder.ipynb #7f306f2e
+def read_weights(
+    fn,  # of `torch.save`
+)->dict: # name → tensor
+    "A state dict from a file, or the first one inside of a dictionary there; nothing in it is run. DamagedFile where it holds none"
+    if regular_size(fn)>2**32: raise DamagedFile(fn, 'has more than 4 GB', 'give the weights of an AudioNTT')
+    try: res = torch.load(fn, map_location='cpu', weights_only=True)
+    except (RuntimeError,ValueError,TypeError,KeyError,AttributeError,EOFError,OSError,pickle.UnpicklingError) as e:
+        reason = first(str(e).splitlines()) or type(e).__name__
+        raise DamagedFile(fn, f'holds no weights that can be read without running code ({reason[:120]})', 'give a state dict, as torch.save writes it') from None
+    inner = res.values() if isinstance(res, dict) else []
+    dicts = [o for o in (res,*inner) if isinstance(o, dict) and any(isinstance(x, Tensor) for x in o.values())]
+    if not dicts: raise DamagedFile(fn, 'holds no state dict', 'give one, as torch.save writes it')
+    return dicts[0]
+
+@patch(cls_method=True)
+def from_weights(cls:AudioEncoder,
+    path,                  # a file of weights that were published with BYOL-A's papers (arXiv 2103.06695, 2204.07402)
+    mean:float,            # of the log-mels of your sounds, which the network sees normalised
+    std:float,             # of the same
+    front:FrontEnd=None,   # default: 16 kHz, 0.95 s, n_fft 1024, hop 160, 60 to 7,800 Hz, level as it is, the network's mel bands
+    local:bool=None,       # convolutions beside the last layer (second paper)? Default: with two blocks of them
+    layers='top',          # see `AudioEncoder`; default: as published
+    pool:str='max+mean',   # see `AudioEncoder`; default: as published
+)->AudioEncoder: # in evaluation mode
+    """Published weights of AudioNTT as an encoder. What you may do with them says the licence of whoever
+    published the file. DamagedFile, and ValueError for sizes that do not fit, name the file"""
+    try:
+        state,left = published_state(read_weights(path))
+        sizes = audiontt_sizes(state)
+        n_mels = sizes.pop('n_mels')
+        front = ifnone(front, FrontEnd(n_mels=n_mels, level=None))
+        if front.n_mels!=n_mels:
+            raise ValueError(f'was trained on {n_mels} mel bands, the front end has {front.n_mels}: leave out `front`, or give n_mels={n_mels}')
+        if not (math.isfinite(mean) and math.isfinite(std) and std>0):
+            raise ValueError(f'mean={mean}, std={std}: give those of your log-mels, specs = front.specs(files); specs.mean(), specs.std()')
+        local = ifnone(local, sizes['blocks']==2)
+        res = cls('audiontt', front=front, layers=layers, pool=pool, local=local, **sizes)
+        missing,unexpected = res.body.load_state_dict(state, strict=False)
+    except (ValueError,RuntimeError) as e:
+        raise ValueError(f'{printable(path)}: {first(str(e).splitlines())}') from None
+    missing = [o for o in missing if not o.endswith('num_batches_tracked')]
+    if missing: raise ValueError(f'{printable(path)}: lacks {", ".join(missing[:3])}')
+    res.norm = NormalizeSpec(float(mean), float(std))
+    res.norm.fitted.fill_(True)
+    print(f"{printable(Path(path).name)}: AudioNTT of {sizes['blocks']} blocks of {sizes['width']} channels, {n_mels} mel bands, d={sizes['d']}"
+          + (f"; {len(left)} other tensors in it are not used, e.g. {printable(left[0])}" if left else '')
+          + '. Its licence is that of whoever published it: see that it allows what you do.')
     return res.eval()
 
 # %% ../../nbs/models/encoder.ipynb #a08cd6cd

@@ -23,8 +23,11 @@ def make_head(n_in, hidden, n_out):
         return nn.Linear(n_in, n_out)
     return nn.Sequential(nn.Linear(n_in, hidden), nn.ReLU(), nn.Linear(hidden, n_out))
 
-#: What `SlicerNet` returns: unit vectors (B, dim), cluster probabilities (B, n_clusters), unit vectors of each moment (B, T, local_dim)
-Heads = namedtuple('Heads', 'instance cluster local')
+class Heads(namedtuple('Heads', 'instance cluster local')):
+    """What `SlicerNet` returns: unit vectors (B, dim), cluster probabilities (B, n_clusters),
+    unit vectors of each moment (B, T, local_dim)"""
+    __slots__ = ()
+    def __new__(cls, *fields): return super().__new__(cls, *(fields[0] if len(fields)==1 else fields))  # fastai gives one list
 
 # %% ../../nbs/models/slicer.ipynb #ccfd6521
 class SlicerNet(Module):
@@ -143,9 +146,11 @@ class SlicerModel(Module):
         return self
 
     def forward(self,
-        v1:Tensor,  # first view, log-mels (B, 1, n_mels, frames)
-        v2:Tensor,  # second view
+        v1:Tensor,       # first view, log-mels (B, 1, n_mels, frames)
+        v2:Tensor=None,  # second view; default: `v1` is a clean batch (B, 1 or 2, n_mels, frames), whose windows are the views
     )->SlicerOutput: # the student's
+        if v2 is None:
+            v1,v2 = v1[:,:1],v1[:,-1:]
         return SlicerOutput.of(self.student(torch.cat([v1,v2])))
 
     @torch.no_grad()

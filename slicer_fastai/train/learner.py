@@ -18,20 +18,23 @@ from ..models.slicer import *
 from .callback import *
 from ..data.read import reads_audio
 from ..data.block import *
+from ..data.verbs import *
 from ..use.embed import *
+from ..use.embed import heard
 from fastai.basics import *
 from fastai.callback.all import *
+from fastai.callback.hook import module_summary
 import inspect, difflib, timm
 
 # %% ../../nbs/train/learner.ipynb #a1b49e16
 def size_defaults(
     n:int,  # clips to train on
 )->dict: # `queue_size` and `bank_size`; for `slicer_pretrain` also `bs` and `epochs`
-    "What suits the number of clips: at most half of them in queue and bank, an eighth in a batch, 10,000 clips seen"
+    "What suits the number of clips: at most half of them in queue and bank, a thirty-second in a batch, 10,000 clips seen"
     def power_of_two(clips): return 2**int(math.log2(max(clips, 2)))
-    half,eighth = power_of_two(n/2),power_of_two(n/8)
+    half,part = power_of_two(n/2),power_of_two(n/32)
     passes = 10_000//max(n, 1)
-    return dict(queue_size=min(65536, half), bank_size=min(2048, half), bs=min(64, max(8, eighth)), epochs=min(100, max(5, passes)))
+    return dict(queue_size=min(65536, half), bank_size=min(2048, half), bs=min(64, max(8, part)), epochs=min(100, max(5, passes)))
 
 # %% ../../nbs/train/learner.ipynb #78baa573
 def names_saved(
@@ -93,15 +96,6 @@ def with_front(
     res.loaders = [dl.new(dataset=reading(dl.dataset), after_batch=tfms) for dl in dls.loaders]
     return res
 
-def differences(
-    old:FrontEnd,
-    new:FrontEnd,
-)->str: # empty where they are equal
-    "The settings in which two front ends differ"
-    names = {**old.cfg, **new.cfg}
-    changed = [k for k in names if old.cfg.get(k)!=new.cfg.get(k)]
-    return ', '.join(f'{k}={new.cfg.get(k)!r} (the loaders had {old.cfg.get(k)!r})' for k in changed)
-
 def says_start(name, changed:str, refitted:bool):
     "Print in one line what a warm start keeps, and what is new"
     if not is_first_process(): return
@@ -151,7 +145,7 @@ def check_clusters(views, n:int):
 @delegates(Learner.__init__, but=['model','loss_func','metrics','splitter','lr'])
 @delegates(SlicerModel, but=['encoder','views'], keep=True)
 @delegates(slicer_views, but=['norm','n_mels'], keep=True)
-class SlicerLearner(WholeFiles, BFloat16, Learner):
+class SlicerLearner(SoundLearner):
     "A `Learner` that pre-trains an audio encoder on unlabelled sound by SLICER (arXiv 2211.01519)"
     def __init__(self,
         dls,  # `SlicerDataLoaders`, or any `DataLoaders` with a `FrontEnd` among their batch transforms
@@ -213,6 +207,7 @@ class SlicerLearner(WholeFiles, BFloat16, Learner):
     def predict(self,
         item,         # a file, str, array (with `sr`), `AudioTensor` … of any length
         sr:int=None,  # sample rate of an array
+        with_input:bool=False, # before the answer what was heard, an `AudioSpectrogram` (windows, n_mels, frames)?
         **kwargs      # to `embed`
     )->tuple: # (cluster, as a tensor, probability of each cluster), in the shape of fastai's answers
         "Which cluster of the cluster head a sound belongs to: there are no labels yet, `audio_learner` learns them"
@@ -220,7 +215,8 @@ class SlicerLearner(WholeFiles, BFloat16, Learner):
             vector = embed(self.encoder, [item], sr=sr, head=True, **kwargs)
             x = torch.from_numpy(vector).to(next(m.parameters()))
             probs = m.student.cluster(x).float().softmax(1)[0].cpu()
-        return str(int(probs.argmax())),probs.argmax(),probs
+        answer = str(int(probs.argmax())),probs.argmax(),probs
+        return (*heard(self.encoder.front, [item], sr),*answer) if with_input else answer
 
     def loss_not_reduced(self):
         raise ValueError("SLICER's loss compares the clips of a batch: a clip has none of its own, so with_loss, Interpretation and "
@@ -304,16 +300,16 @@ lape_preset = dict(
     lr=3e-4, opt_func=partial(SGD, mom=.9), wd=1e-4, moms=(.9,.9,.9))
 
 # %% ../../nbs/train/learner.ipynb #c0b687b2
-@contextmanager
-def _record_kept(learn):
-    "The recorder's figures of the last fit outlast what is done inside"
-    rec = getattr(learn, 'recorder', None)
-    kept = {k:v for k,v in vars(rec).items() if k in ('lrs','iters','losses','values','metric_names')} if rec else {}
-    try: yield
-    finally: vars(rec or learn).update(kept)
-
 @patch
-def validation_context(self:SlicerLearner, cbs=None, inner=False):
-    "As fastai's; what the last fit recorded is kept"
-    res = Learner.validation_context(self, cbs=cbs, inner=inner)
-    return res if inner else ContextManagers([_record_kept(self), res])
+def summary(self:SlicerLearner):
+    "A table of the student's layers, what there is beside it, and how it is trained"
+    m = get_model(self.model)
+    window = self.dls.train.one_batch()[0][:,:1]
+    student = Learner(self.dls, m.student, loss_func=noop)
+    frozen = [f'Frozen up to parameter group {self.opt.frozen_idx}'] if self.opt and self.opt.frozen_idx else []
+    n,bank = sum(p.numel() for p in m.teacher.parameters()),first(m.views.banks)
+    lines = [f'Teacher: a copy of the student, {n:,} params that follow it (momentum {m.momentum})',
+             f'Queue: {len(m.queue):,} keys; bank: {bank.size if bank else 0:,} clips',
+             f'Optimizer used: {self.opt_func}', f'Loss function: {self.loss_func}', *frozen, '', 'Callbacks:',
+             *(f'  - {cb}' for cb in self.cbs.sorted('order'))]
+    return PrettyString(module_summary(student, window)+'\n'.join(lines))

@@ -109,7 +109,8 @@ def state_of(
     return state_from_json(json.loads(header['__metadata__']['state']), tensors_of(b))
 
 # %% ../../nbs/train/resume.ipynb #a3766f88
-wrong_state = KeyError,TypeError,ValueError,RuntimeError,AttributeError,IndexError,OverflowError,RecursionError
+wrong_state = (KeyError,TypeError,ValueError,RuntimeError,AttributeError,IndexError,OverflowError,RecursionError,
+               AssertionError) # the last from fastai's optimiser, whose groups and parameters are counted
 
 def checked_state(
     fn,         # its file, for messages
