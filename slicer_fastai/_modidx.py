@@ -2401,6 +2401,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                   'slicer_fastai/models/slicer.py'),
                                              'slicer_fastai.models.slicer.SlicerModel.setup': ( 'models/slicer.html#slicermodel.setup',
                                                                                                 'slicer_fastai/models/slicer.py'),
+                                             'slicer_fastai.models.slicer.SlicerModel.slicer_loss': ( 'models/slicer.html#slicermodel.slicer_loss',
+                                                                                                      'slicer_fastai/models/slicer.py'),
                                              'slicer_fastai.models.slicer.SlicerModel.teach': ( 'models/slicer.html#slicermodel.teach',
                                                                                                 'slicer_fastai/models/slicer.py'),
                                              'slicer_fastai.models.slicer.SlicerModel.train': ( 'models/slicer.html#slicermodel.train',
