@@ -252,3 +252,15 @@ def test_integer_samples():
         assert (got*want).sum()/np.linalg.norm(got)/np.linalg.norm(want)>.999, y.dtype
     for dt in (np.int64, np.uint16, bool):
         with pytest.raises(ValueError, match='int16, int32 or uint8'): enc.embed((x*30000).astype(dt), sr=16000)
+
+def test_errors_of_files_escape_names(tmp_path, files):
+    "Also where an error lists others, and in what a file of settings says"
+    import shutil
+    from slicer_fastai.data.read import BadFiles
+    bad = BadFiles(3)
+    bad.add(AudioReadError(tmp_path/'a\x1b[2J.wav', 'torn'))
+    assert list(bad)==[str(tmp_path/r'a\x1b[2J.wav')+': torn']
+    for e in (AudioReadError('x', 'is like y\x1b[2J'), DamagedFile('x\x1b[2J', 'is like y\x1b[2J'), ConfigError(tmp_path/'\x1b[2J', 'k', 'v\x1b', 'is none')):
+        assert '\x1b' not in str(e) and r'\x1b[2J' in str(e)
+    with pytest.raises(FileNotFoundError) as e: AudioEncoder.from_pretrained(tmp_path/'no\x1b[2J')
+    assert '\x1b' not in str(e.value)

@@ -226,6 +226,18 @@ def test_hysteresis_and_neighbours(detector):
     assert merged[['start','end','score']].to_numpy().tolist()==[[2.,8.,.9]]
     assert detector.detect(scores, .55, min_seconds=2.).start.tolist()==[2.]
 
+def test_an_event_as_long_as_the_recording_is_not_right():
+    "Any overlap used to be enough: one event over all of it had precision 1; now it has to begin with a call"
+    calls = Events(dict(file='a.wav', start=[5.,20.,40.], end=[6.,21.,43.], label='owl'))
+    giant = Events(dict(file='a.wav', start=[0.], end=[60.], label=['owl'], score=[1.]))
+    assert evaluate_events(giant, calls).average_precision('owl')==0
+    assert evaluate_events(giant, calls, collar=None).average_precision('owl')==1/3
+    near = calls.assign(start=calls.start+[.95,-.95,1.05], score=1.)
+    assert evaluate_events(near, calls).right.tolist()==[True,True,False]
+    scores = pd.DataFrame(dict(file='a.wav', start=np.arange(60.), seconds=1., owl=.6))
+    detector = Detector(None, ['owl'], np.zeros((2,1)), np.zeros(1))
+    with pytest.warns(UserWarning, match='owl: no threshold'): detector.calibrate(scores, calls, precision=.9)
+
 def test_average_precision_of_sed_scores_eval():
     "The same curve as the field's own library on the same collar"
     import sys, types
@@ -276,6 +288,18 @@ def test_checked_places_are_learned(detector, scene):
     better = detector.learn_from(new)
     assert len(better.training)>len(detector.training) and better.labels==detector.labels
     assert len(better.training.file.unique())==4
+
+def test_what_was_checked_counts_more_than_what_was_assumed(detector, scene):
+    "A call that the table had missed was background, and a place with no call may have had its label: neither stays"
+    from slicer_fastai.field.detect import superseded
+    windows = pd.DataFrame(dict(file=['a']*4+['b'], start=[0.,1.,2.,3.,1.], owl=[False,False,True,True,False], fox=False))
+    checked = Events(dict(file='a', start=[1.2,3.1], end=[1.8,3.5], label=['fox','']))
+    assert superseded(windows, ['owl','fox'], checked, .95).tolist()==[False,True,False,True,False]
+    own = scene[1][scene[1].file==detector.training.file[0]]
+    better = detector.learn_from(own[:1].assign(checked=True, label=''))
+    start,end = own.start.iloc[0],own.end.iloc[0]
+    t = better.training[(better.training.file==own.file.iloc[0]) & (better.training.start<end) & (better.training.start+.95>start)]
+    assert len(t) and not t[better.labels].to_numpy().any()
 
 def test_features_that_never_moved_do_not_decide():
     "A feature that is constant in all training recordings and alive elsewhere (of a dead unit) used to blow every score up to 0 or 1"

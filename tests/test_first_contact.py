@@ -35,12 +35,20 @@ det    = enc.detector(table)
 events = det.detect('recordings')                                      # file, start, end, label, score
 events.review('review.html')                                           # listen and correct in a browser
 det    = det.learn_from(events.corrected('review.csv')); events.to_raven('events')
-learn  = audio_learner(SlicerDataLoaders.from_annotations('recordings', table), enc); learn.fine_tune(1)
-found  = learn.detect('recordings')
 '''
 
-def test_field_recordings(tmp_path, monkeypatch):
-    "From annotated recordings to events that somebody listened to"
+FINE_TUNED = '''
+table  = read_annotations('labels.csv')                                # Raven, Audacity, csv …: file, start, end, label
+det    = audio_learner(SlicerDataLoaders.from_annotations('recordings', table), enc); det.fine_tune(5)
+events = det.detect('recordings')                                      # file, start, end, label, score
+events.review('review.html')                                           # listen and correct in a browser
+det    = det.learn_from(events.corrected('review.csv')); events.to_raven('events')
+again  = det.detect('recordings')
+'''
+
+@pytest.mark.parametrize('lines', [FIELD,FINE_TUNED])
+def test_field_recordings(lines, tmp_path, monkeypatch):
+    "From annotated recordings to events that somebody listened to, by a detector of seconds and by a fine-tuned learner"
     from slicer_fastai.interpret.review import place_ids
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(defaults, 'cpus', 0)
@@ -49,7 +57,7 @@ def test_field_recordings(tmp_path, monkeypatch):
     table = pd.read_csv('labels.csv')
     table.assign(file='recordings/'+table.file).to_csv('labels.csv', index=False)
     names = dict(vars(importlib.import_module('slicer_fastai.all')), enc=AudioEncoder.from_pretrained('slicer-small'))
-    for line in FIELD.strip().split('\n'):
+    for line in lines.strip().split('\n'):
         if 'review.csv' in line:                                       # somebody listened: the first is right, the second is none of these
             events = names['events']
             answers = pd.DataFrame(dict(id=place_ids(events), label=events.label, checked='false'))
@@ -59,4 +67,14 @@ def test_field_recordings(tmp_path, monkeypatch):
         exec(line, names)
         plt.close('all')
     assert len(names['events'])>=9 and Path('review.html').exists() and len(list(Path('events').iterdir()))==3
-    assert {'file','start','end','label','score'}<=set(names['found'].columns)
+    det,right,wrong = names['det'],events.iloc[0],events.iloc[1]
+    def taught(place):
+        "How many windows around the middle of a place the detector learned from, and how many of them by class"
+        middle = (place.start+place.end-det.encoder.front.duration)/2
+        near = det.training[(det.training.file==place.file) & (abs(det.training.start-middle)<.2)]
+        return len(near),near[det.labels].sum()
+    n,labels = taught(right)
+    assert n and labels[right.label]==n
+    n,labels = taught(wrong)
+    assert n and not labels.any()
+    assert names['again' if 'again' in lines else 'events'].label.isin(det.labels).all()

@@ -61,12 +61,13 @@ def test_ctrl_c_keeps_what_was_learned(recordings, tmp_path):
 def test_a_mistake_is_one_line(recordings, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert slicer(['pretrain', recordings, '--lr', 'nan'])==1
-    assert capsys.readouterr().err.splitlines()==['slicer pretrain: --lr nan: must be above 0 and at most 1; the default is 1e-3']
+    assert capsys.readouterr().err.splitlines()==['slicer pretrain: --lr nan: must be above 0 and at most 1; the default is 1e-3, to go on 1e-4']
     assert not (tmp_path/'slicer_run').exists()
 
 @pytest.mark.parametrize('kw,say', [(dict(lr=0.),'--lr'), (dict(lr=-1.),'--lr'), (dict(lr=50.),'--lr'), (dict(lr=math.inf),'--lr'), (dict(epochs=0),'--epochs'), (dict(d=0),'--d'),
     (dict(width=0),'--width'), (dict(bs=1),'--bs'), (dict(workers=-1),'--workers'), (dict(seed=-1),'--seed'), (dict(duration=0.),'duration'), (dict(arch='resnet81'),'resnet18'),
-    (dict(arch='resnet18', width=4),'audiontt'), (dict(from_='slicer-small', d=8),'leave out --d'), (dict(from_='nowhere'),'nowhere'), (dict(minutes=0.),'--minutes'), (dict(out='/proc/no/where'),'cannot be written')], ids=str)
+    (dict(arch='resnet18', width=4),'audiontt'), (dict(from_='slicer-small', d=8),'leave out --d'), (dict(from_='nowhere'),'nowhere'), (dict(minutes=0.),'--minutes'), (dict(segment='short'),'--segment short'), (dict(segment='-1'),'--segment'),
+    (dict(sr=32000),'--sr: slicer-small hears as it was trained'), (dict(f_max=4000., from_='slicer-small'),'--f-max'), (dict(out='/proc/no/where'),'cannot be written')], ids=str)
 def test_checks_come_first(recordings, tmp_path, monkeypatch, kw, say):
     monkeypatch.setattr('slicer_fastai.cli.pretrain.fit_or_resume', None)
     with pytest.raises(CliError, match=say) as e: slicer_pretrain(recordings, **{'out':tmp_path/'run', 'workers':0, **kw})
@@ -128,6 +129,36 @@ def test_it_goes_on_from_the_encoder_that_is_there(recordings, tmp_path, light_r
     ended = AudioEncoder.from_pretrained(tmp_path/'b'/'encoder')
     for a,b in zip(begun.parameters(), ended.parameters()): assert torch.allclose(a, b, atol=1e-4)
     assert torch.equal(begun.norm.mean, ended.norm.mean)
+
+def test_without_a_folder_a_new_network_learns_beside_the_one_that_is_there(recordings, tmp_path, light_report, capsys, monkeypatch):
+    "A first look: a new network, few passes, and what slicer-small has on the same clips; with a folder neither"
+    import slicer_fastai.cli.pretrain as room
+    monkeypatch.setattr(room, 'synth_sounds', lambda: recordings)
+    assert start_of(None, None, None, None, new=True)==('audiontt', dict(d=512, width=32))
+    assert start_of('run', None, None, None, new=True)==('run', None) and start_of(None, None, None, None)==('slicer-small', None)
+    r = run_of(None, tmp_path/'a', epochs=1)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert r['start']=='audiontt' and r['knn_start']==r['knn_untrained'] and f"slicer-small, which comes with the library and has heard 17 hours of sound: {r['shipped']:.1%} on the same clips" in last
+    probe = KNNProbe(*folder_halves(recordings, get_audio_files(recordings)))
+    front = FrontEnd()
+    (a,la),(b,lb) = probe.train,probe.test
+    enc = AudioEncoder.from_pretrained('slicer-small')
+    with torch.no_grad(): xa,xb = [enc(front.specs(L(o)).as_subclass(torch.Tensor)).numpy() for o in (a,b)]
+    assert abs(r['shipped']-float(knn_probe(None, (xa,np.array(la)), (xb,np.array(lb)))))<=1/len(lb)+1e-6
+    assert 'shipped' not in run_of(None, tmp_path/'b', epochs=1, from_='slicer-small')
+    assert (default_epochs(810, None), default_epochs(810, None, first_look=True), default_epochs(810, 'slicer-small'))==(12, 3, 3)
+
+def test_a_new_network_hears_as_asked_and_long_recordings_are_segments(tmp_path, light_report, capsys):
+    "One recording of 95 s at 32 kHz: ten segments, of which the last one validates; its highest frequency half the sample rate"
+    (tmp_path/'long').mkdir()
+    sf.write(tmp_path/'long'/'night.wav', np.random.default_rng(0).normal(0, .1, 95*32000), 32000)
+    r = run_of(tmp_path/'long', tmp_path/'run', arch='audiontt', d=32, width=8, epochs=1, sr=32000, bs=4)
+    assert (r['clips'], r['valid_clips'])==(6, 4) and '1 of 1 recordings longer than 30 s are cut: 10 clips, segments of 10 s' in capsys.readouterr().out
+    front = AudioEncoder.from_pretrained(tmp_path/'run'/'encoder').front
+    assert (front.sr, front.mel.f_max)==(32000, 16000)
+    assert [segment_of(o) for o in ('long','none','2.5')]==['long', None, 2.5]
+    dls,files = make_loaders(tmp_path/'long', front, 4, 0, 0, 5.)
+    assert len(files)==1 and len(dls.train_ds)+len(dls.valid_ds)==19
 
 def test_the_option_is_called_from(capsys):
     with pytest.raises(SystemExit): slicer(['pretrain','--help'])

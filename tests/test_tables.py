@@ -293,3 +293,10 @@ def test_test_dl_of_a_pack(few):
     pack_audio(Path(fs[0]).parent, d/'pack')
     dls = SlicerDataLoaders.from_pack(d/'pack', bs=4, num_workers=0, device='cpu', windows=1)
     assert torch.allclose(first(dls.test_dl(fs[:3]))[0], dls.front.specs(fs[:3]), atol=1e-4)
+
+@pytest.mark.parametrize('make', [lambda fn: fn.write_bytes(b''), lambda fn: fn.write_bytes(b'PK\3\4xx'), lambda fn: fn.write_text('a\n"1'), lambda fn: fn.write_bytes(b'ab\0\0b')])
+def test_errors_of_tables_escape_names(tmp_path, make):
+    fn = tmp_path/'t\x1b[2J.csv'
+    make(fn)
+    with pytest.raises(ValueError) as e: read_table(fn)
+    assert r't\x1b[2J.csv: ' in str(e.value) and '\x1b' not in str(e.value)

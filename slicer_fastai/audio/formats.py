@@ -7,7 +7,7 @@ __all__ = ['AudioReadError', 'AudioBytes']
 
 # %% ../../nbs/audio/formats.ipynb #19c6d75d
 from ..core.untrusted import *
-from ..core.untrusted import printable
+from ..core.untrusted import printable,printable_text
 from fastai.basics import *
 from functools import lru_cache
 from importlib.util import find_spec
@@ -30,7 +30,7 @@ class AudioReadError(Exception):
     def __str__(self):
         if self.message:
             return self.message.split('AudioReadError: ')[-1].rstrip()
-        return f'{printable(self.fn)}: {self.reason} – {self.remedy}'
+        return f'{printable(self.fn)}: {printable_text(self.reason)} – {self.remedy}'
 
 # %% ../../nbs/audio/formats.ipynb #c9c405bf
 told = set()

@@ -168,6 +168,7 @@ def from_annotations(cls:SlicerDataLoaders,
         raise ValueError('no window to train on, or none to validate with: more recordings with events are needed')
     dls = cls.from_split(places, list(places.labels), splits, path=path, **loading)
     dls.loaders[0] = balanced(dls.train, float(background))
+    dls.annotated = events_of(events, dls.train_ds.items)
     say_windows(dls)
     return dls
 
@@ -186,6 +187,12 @@ def valid_windows(places, groups, valid_pct, seed, valid_idx)->list:
     names = [str(o) for o in places.files]
     chosen = [names.index(str(o)) if isinstance(o, (str,Path)) else o for o in valid_idx]
     return np.flatnonzero(np.isin(places.which, chosen)).tolist()
+
+def events_of(events, places)->pd.DataFrame: # file, start, end, label
+    "The events of the recordings that places are in"
+    heard = {str(places.files[i]) for i in np.unique(places.which)}
+    own = events[[str(o) in heard for o in events.file]]
+    return own[['file','start','end','label']].reset_index(drop=True)
 
 def balanced(dl, background)->BalancedDL:
     "The same loader, drawing by weight"

@@ -8,6 +8,7 @@ __all__ = ['BadFiles', 'ReadAudio', 'reads_audio', 'WindowDL', 'one_clip']
 # %% ../../nbs/data/read.ipynb #051772bc
 from ..audio.tensor import *
 from ..audio.clip import *
+from ..audio.clip import printable
 from ..audio.frontend import *
 from fastai.basics import *
 from fastai.data.core import Datasets, TfmdDL
@@ -39,7 +40,7 @@ class BadFiles:
             return False
         self.hashes[n] = file_hash
         if n<len(self.texts):
-            text = f'{e.fn}: {e.reason}'.encode(errors='backslashreplace')[-400:]
+            text = f'{printable(e.fn)}: {e.reason}'.encode(errors='backslashreplace')[-400:]
             self.texts[n,:len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
         return True
 

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['stretch_seconds', 'window_columns', 'proposals', 'windows_of', 'even_windows', 'windows_in', 'labelled_windows',
            'reference', 'compare', 'fit_logistic', 'sigmoid', 'scores_left_out', 'choose_c', 'Detector',
-           'embed_windows', 'components', 'fit_windows', 'recordings_in', 'scores_file', 'in_stretches', 'apart',
-           'far_apart']
+           'embed_windows', 'components', 'fit_windows', 'superseded', 'recordings_in', 'scores_file', 'in_stretches',
+           'apart', 'far_apart']
 
 # %% ../../nbs/field/detect.ipynb #c9b68576
 from ..core.files import *
@@ -259,6 +259,21 @@ def detector(self:AudioEncoder,
     z = compare(vectors, table, self.front.duration, usual)
     return fit_windows(self, table[keep].reset_index(drop=True), z[keep], usual)
 
+def superseded(
+    windows,       # file, start and a column for each of `labels`
+    labels,        # classes
+    places,        # that were checked
+    window:float,  # seconds
+)->np.ndarray: # (n,) bool
+    "Which windows say something else than somebody who listened: background at a place, or a class where none is"
+    start,has_label = windows.start.to_numpy(),windows[labels].any(axis=1).to_numpy()
+    rows_of,res = windows.groupby('file').indices,np.zeros(len(windows), bool)
+    for o in places.itertuples():
+        rows = rows_of.get(o.file, np.zeros(0, int))
+        touched = rows[overlap(o.start, o.end, start[rows], start[rows]+window)>0]
+        res[touched] |= has_label[touched]==(o.label=='')
+    return res
+
 @patch
 def learn_from(self:Detector,
     corrected, # `Events` that were checked; the label '' says that none of the classes is there
@@ -276,10 +291,11 @@ def learn_from(self:Detector,
         z = compare(z, new, window, self.usual)
     keep = ~(new.even | new.partly).to_numpy()               # what was not checked teaches nothing
     given = [o for o in new if o in ('file','start') or o not in window_columns]
-    table = pd.concat([self.training[['file','start',*self.labels]], new.loc[keep,given]], ignore_index=True)
+    old = ~superseded(self.training, self.labels, places, window)
+    table = pd.concat([self.training.loc[old,['file','start',*self.labels]], new.loc[keep,given]], ignore_index=True)
     labels = [o for o in table if o not in window_columns]
     table[labels] = table[labels].fillna(False).astype(bool)
-    res = fit_windows(self.encoder, table, np.concatenate([self.vectors, z[keep]]), self.usual)
+    res = fit_windows(self.encoder, table, np.concatenate([self.vectors[old], z[keep]]), self.usual)
     res.thresholds.update(self.thresholds)
     return res
 
@@ -407,7 +423,7 @@ def calibrate(self:Detector,
     recordings,         # that it was not trained on: a folder, files, or a table of scores
     annotated,          # their `Events`
     precision:float=.9, # wanted, 0…1
-    collar:float=None,  # seconds that starts may differ by; None: any overlap counts
+    collar:float=1.,     # seconds that starts may differ by; None: any overlap counts
 )->pd.DataFrame: # one row a class: threshold, precision, recall
     "Choose the thresholds for a precision; a class that never reaches it keeps its threshold, with a warning"
     scores = recordings if isinstance(recordings, pd.DataFrame) else self.scores(recordings)

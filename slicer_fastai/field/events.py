@@ -109,7 +109,7 @@ def overlap(
 def match_events(
     found,             # events with scores
     annotated,         # events
-    collar:float=None, # seconds that starts may differ by; None: any overlap counts
+    collar:float=1.,   # seconds that starts may differ by; None: any overlap counts
 )->tuple: # right (n,): is each found event right; partner (n,): number of its annotation, or -1
     "Pair found events with annotated ones of the same recording and class, best score first, each annotation once"
     right,partner = np.zeros(len(found), bool),np.full(len(found), -1)
@@ -168,7 +168,7 @@ class EventResult:
     def __init__(self,
         found,             # events with scores
         annotated,         # events
-        collar:float=None, # seconds that starts may differ by; None: any overlap counts
+        collar:float=1.,   # seconds that starts may differ by; None: any overlap counts
         recordings=None,   # all recordings that were looked at, also those without events; default: those with any
         n_draws:int=1000,  # of recordings, for intervals
         seed:int=0,        # of the draws
@@ -232,7 +232,7 @@ class EventResult:
 def evaluate_events(
     found,             # events with scores, see `find_events`: with a threshold so low that all of the curve is there
     annotated,         # events, see `read_annotations`
-    collar:float=None, # seconds that starts may differ by; None: any overlap counts
+    collar:float=1.,   # seconds that starts may differ by; None: any overlap counts
     recordings=None,   # all recordings that were looked at, also those without events; default: those with any
 )->EventResult: # `.table`, `.curve(label)`, `.threshold(precision=.9)`
     "Compare found events with annotated ones"

@@ -84,6 +84,18 @@ def detector(self:AudioLearner)->Detector: # may be saved, calibrated and asked 
     return Detector(self.encoder, [str(o) for o in self.dls.vocab], weights, bias.double().numpy(), how=dict(made='fine-tuned'))
 
 @patch
+def learn_from(self:AudioLearner,
+    corrected, # `Events` that were checked; the label '' says that none of the classes is there
+)->Detector: # on the encoder as it is fine-tuned
+    """Learn places that were checked, besides the annotations that the learner was trained on, in seconds;
+    its validation recordings stay unheard. ValueError where the annotations are not known"""
+    events = getattr(self.dls, 'annotated', None)
+    if events is None:
+        raise ValueError('this learner does not hold the annotations that it was trained on: make it with audio_learner('
+                         'SlicerDataLoaders.from_annotations(recordings, table), encoder); a loaded one has lost them')
+    return self.encoder.detector(events).learn_from(corrected)
+
+@patch
 @delegates(Detector.scores)
 def scores(self:AudioLearner, recordings, **kwargs)->pd.DataFrame: # file, start, seconds, a column for each class
     "A score for each window and class, see `Detector.scores`"

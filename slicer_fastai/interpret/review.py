@@ -183,4 +183,5 @@ def review_here(self:Events,
     "The page of review in a notebook"
     with tempfile.TemporaryDirectory() as folder:
         text = self.review(Path(folder)/'review.html', **kwargs).read_text()
-    return HTML(f'<iframe srcdoc="{html.escape(text)}" width="100%" height="{height}" style="border:0"></iframe>')
+    frame = f'<iframe srcdoc="{html.escape(text)}" width="100%" height="{height}" style="border:0"></iframe>'
+    return HTML(f'<div>{frame}</div>')   # a bare iframe makes IPython warn

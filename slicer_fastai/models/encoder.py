@@ -8,7 +8,7 @@ __all__ = ['to_frames', 'align', 'AudioEncoder', 'ConfigError', 'shipped', 'fetc
 # %% ../../nbs/models/encoder.ipynb #461d5714
 from ..core.files import *
 from ..core.untrusted import *
-from ..core.untrusted import printable
+from ..core.untrusted import printable,printable_text
 from ..core.state import *
 from ..audio.spectrogram import *
 from ..audio.frontend import *
@@ -346,7 +346,7 @@ class ConfigError(ValueError):
     "Invalid setting in a saved encoder's config.json; the message names the file, the key and the value"
     def __init__(self, fn, key, value, why):
         self.key,self.value = key,value
-        super().__init__(f'{fn}: {key} = {value!r:.80} {why}')
+        super().__init__(printable_text(f'{fn}: {key} = {value!r:.80} {why}'))
 
 # %% ../../nbs/models/encoder.ipynb #fa6d7aff
 config_types = dict(arch=str, in_chans=int, layers=list, pool=str, changes=dict, kwargs=dict, front=dict, checksum=str)
@@ -435,7 +435,7 @@ def find_weights(
     "The weights that belong to a config; `DamagedFile` where no file has the checksum"
     fns = [o for o in (path/'model.safetensors', path/f'model-{crc}.safetensors') if o.exists()]
     if not fns:
-        raise FileNotFoundError(f'{path} holds no model.safetensors: give a folder written by encoder.save_pretrained')
+        raise FileNotFoundError(f'{printable(path)} holds no model.safetensors: give a folder written by encoder.save_pretrained')
     fn = fns[0] if crc is None else first(o for o in fns if checksum(o)==crc)
     if fn is None:
         raise DamagedFile(fns[0], 'differs from the checksum in config.json')
@@ -490,7 +490,7 @@ def fetch(
         return Path(snapshot_download(str(path), revision=revision, allow_patterns=files, **kwargs))
     except Exception as e:
         why = f'{type(e).__name__}: {e}'
-        raise FileNotFoundError(f'there is no folder {path}, and reading it from the hub failed: {why}') from e
+        raise FileNotFoundError(f'there is no folder {printable(path)}, and reading it from the hub failed: {why}') from e
 
 # %% ../../nbs/models/encoder.ipynb #5d25d8f8
 @patch(cls_method=True)
@@ -504,7 +504,7 @@ def from_pretrained(cls:AudioEncoder,
     path = fetch(path, revision, **kwargs)
     fn = path/'config.json'
     if not fn.exists():
-        raise FileNotFoundError(f'{path} holds no config.json: give a folder written by encoder.save_pretrained')
+        raise FileNotFoundError(f'{printable(path)} holds no config.json: give a folder written by encoder.save_pretrained')
     cfg = read_config(fn)
     weights = find_weights(path, cfg.pop('checksum', None))
     settings = cfg.pop('front')
