@@ -30,11 +30,11 @@ import inspect, difflib, timm
 def size_defaults(
     n:int,  # clips to train on
 )->dict: # `queue_size` and `bank_size`; for `slicer_pretrain` also `bs` and `epochs`
-    "What suits the number of clips: at most half of them in queue and bank, an eighth in a batch, 10,000 clips seen"
+    "What suits the number of clips: at most half of them in queue and bank, a thirty-second in a batch, 10,000 clips seen"
     def power_of_two(clips): return 2**int(math.log2(max(clips, 2)))
-    half,eighth = power_of_two(n/2),power_of_two(n/8)
+    half,part = power_of_two(n/2),power_of_two(n/32)
     passes = 10_000//max(n, 1)
-    return dict(queue_size=min(65536, half), bank_size=min(2048, half), bs=min(64, max(8, eighth)), epochs=min(100, max(5, passes)))
+    return dict(queue_size=min(65536, half), bank_size=min(2048, half), bs=min(64, max(8, part)), epochs=min(100, max(5, passes)))
 
 # %% ../../nbs/train/learner.ipynb #78baa573
 def names_saved(
