@@ -3,9 +3,9 @@
     python -m benchmarks.big_index --data PATH            # sounds that the vectors are made from; 2.4 million rows
     python -m benchmarks.big_index --data PATH --n 200_000 --dims 512
 
-Vectors are those of windows of real sounds, each moved by half of the difference of two others: as many as wanted, with the spread of real ones. Questions
-are windows of other sounds. The exact answer compares all vectors in float32, standardised as the index does it. Searching is measured in a process of
-its own. Embedding is measured on these windows and extrapolated to 336 hours. Needs 2 GB of disk for 2.4 million rows, which are deleted again.
+Vectors are those of windows of real sounds at a half-second hop, each moved by a part of the difference of two others (--mix): as many as wanted, with the
+spread of real ones. Questions are windows of other sounds. The exact answer compares all vectors in float32, standardised as the index does it. Searching is measured in a process of
+its own. Embedding is measured on these windows and extrapolated to 336 hours. Needs 3 GB of disk for 2.4 million rows, which are deleted again.
 """
 import json, shutil, subprocess, sys, tempfile, time
 from fastcore.script import call_parse
@@ -20,16 +20,30 @@ def status(key): return int(Path('/proc/self/status').read_text().split(f'{key}:
 def real_vectors(enc, data, n):
     "Vectors of windows of sounds, and processor seconds for each"
     files = get_audio_files(data)
-    files = [files[i] for i in np.random.default_rng(0).permutation(len(files))[:n]]
+    files = [files[i] for i in np.random.default_rng(0).permutation(len(files))[:n//2]]
     start = time.process_time()
     vectors = np.concatenate(enc.embed(files, level='window', hop=.5, max_s=3., errors='skip', progress=False))
     seconds = (time.process_time()-start)/len(vectors)
     return vectors[np.random.default_rng(1).permutation(len(vectors))[:n]],seconds
 
-def made(rng, real, n):
-    "New vectors of the kind"
-    i,j,k = rng.integers(len(real), size=(3,n))
-    return real[i]+.5*(real[j]-real[k])
+class Mixtures:
+    """As many vectors as wanted, real[i] + mix·(real[j]-real[k]), without making them: what is asked of them is linear in the real ones,
+    up to their length, which follows from the products of the real ones"""
+    def __init__(self, real, asked, codec, mix):
+        z,q = [((o-codec.mean)/codec.spread).astype(np.float32) for o in (real, asked)]
+        self.codec,self.mix,self.n = codec,np.float32(mix),len(real)
+        self.gram,self.turned,self.products = z@z.T,z@codec.basis,z@unit_length(q).T
+
+    def mixed(self, table, i, j, k): return table[i]+self.mix*(table[j]-table[k])
+    def draw(self, rng, n):
+        "Codes (n, dims), lengths (n,) and exact cosines with each question (n, questions)"
+        i,j,k = rng.integers(self.n, size=(3,n))
+        g,m = self.gram,self.mix
+        square = g[i,i]+2*m*(g[i,j]-g[i,k])+m*m*(g[j,j]+g[k,k]-2*g[j,k])
+        norms = np.sqrt(square.clip(1e-9))
+        turned,exact = [self.mixed(o, i, j, k)/norms[:,None] for o in (self.turned, self.products)]
+        codes = np.rint(turned/self.codec.scale).clip(-127, 127).astype(np.int8)
+        return codes,norms.astype(np.float32),exact
 
 def merge(best, scores, first):
     "The ten best so far of each question: (scores, rows)"
@@ -39,18 +53,14 @@ def merge(best, scores, first):
     order = np.argsort(-value, 1)[:,:10]
     return np.take_along_axis(value, order, 1),np.take_along_axis(row, order, 1)
 
-def build(path, enc, codec, real, questions, n):
+def build(path, enc, codec, mixtures, n):
     "Write an index of `n` rows; the exact answers (questions, 10)"
     begin(path, enc, .5, codec)
-    z = unit_length((questions-codec.mean)/codec.spread).astype(np.float32)
-    best = np.full((len(z),0), 0.),np.zeros((len(z),0), int)
+    best = np.full((mixtures.products.shape[1],0), 0.),np.zeros((mixtures.products.shape[1],0), int)
     for i,first in enumerate(range(0, n, part)):
-        rng,m = np.random.default_rng([7, i]),min(part, n-first)
-        vectors = made(rng, real, m)
-        rows = Chunk(f'hour_{i:04d}.wav', [0,0], 0, m),codec.encode(vectors),np.arange(m)*.5,codec.norms(vectors)
-        write_part(path, i, [rows[0]], *rows[1:])
-        own = unit_length((vectors-codec.mean)/codec.spread)
-        best = merge(best, z@own.T, first)
+        codes,norms,exact = mixtures.draw(np.random.default_rng([7, i]), min(part, n-first))
+        write_part(path, i, [Chunk(f'hour_{i:04d}.wav', [0,0], 0, len(codes))], codes, np.arange(len(codes))*.5, norms)
+        best = merge(best, exact.T, first)
     return best[1]
 
 def ask(path):
@@ -74,7 +84,8 @@ def ask(path):
 def main(
     data:str=None,           # a folder of sounds; default: synthesised ones
     n:int=2_419_200,         # rows: 336 hours at a half-second hop
-    dims:int=768,            # numbers of each row
+    dims:int=1152,           # numbers of each row
+    mix:float=.25,           # how far made vectors are from real ones
     real:int=4000,           # windows of real sounds
     questions:int=50,
     out:str='benchmarks/results/big_index.csv', # a row is appended
@@ -91,7 +102,7 @@ def main(
         start = time.process_time()
         codec = fit_codec(vectors, dims)
         fit = time.process_time()-start
-        exact = build(path, enc, codec, vectors, asked, n)
+        exact = build(path, enc, codec, Mixtures(vectors, asked, codec, mix), n)
         np.save(path/'questions.npy', asked)
         disk = sum(f.stat().st_size for f in path.rglob('*') if f.is_file())/1e9
         done = subprocess.run([sys.executable, '-W', 'ignore', '-m', 'benchmarks.big_index', '--search', str(path)], capture_output=True, text=True)
@@ -99,7 +110,7 @@ def main(
         found = json.loads(done.stdout.splitlines()[-1])
     finally: shutil.rmtree(path)
     recall = np.mean([len(set(a) & set(b))/10 for a,b in zip(exact.tolist(), found.pop('answers'))])
-    row = dict(rows=n, d=vectors.shape[1], dims=codec.dims, disk_gb=disk, recall_10=recall, fit_cpu_s=fit, **found,
+    row = dict(rows=n, d=vectors.shape[1], dims=codec.dims, mix=mix, disk_gb=disk, recall_10=recall, fit_cpu_s=fit, **found,
                embed_cpu_h=seconds*n/3600)
     row = {k:round(v, 3) for k,v in row.items()}
     table = pd.DataFrame([row])

@@ -266,6 +266,23 @@ def test_the_advice_of_a_report_is_todays():
     assert 'about 10,000' in longer_run(500, None)[0] and 'slicer-small' in longer_run(500, None)[0]
     assert 'goes on from slicer-small slicer pretrain takes about 3,000' in longer_run(500, 'slicer-small')[0]
 
+def test_a_big_index_from_the_shell(files, tmp_path):
+    "`--big` makes one, a second call adds to it whether it says so or not, `search` asks it; what does not fit is told"
+    from slicer_fastai.cli.commands import slicer_embed, slicer_search
+    from slicer_fastai.use.big import BigIndex
+    out = tmp_path/'big'
+    made = slicer_embed(files[:6], out=out, big=True, labels=True)
+    assert made.files[0]==6 and isinstance(SoundIndex.load(out), BigIndex)
+    assert slicer_embed(files[:8], out=out).files[0]==8
+    found = slicer_search(out, files[0], k=3)
+    same = SoundIndex(SoundIndex.load(out).encoder).add(files[:8]).search(files[0], 3)
+    assert found.file.tolist()==same.file.tolist() and found.score.is_monotonic_decreasing     # its scores are by another sample
+    with pytest.raises(CliError, match='hop'): slicer_embed(files[:6], out=out, hop=.5, big=True)
+    for wrong in (dict(out=None), dict(out=tmp_path/'v.csv'), dict(out=out, level='clip'), dict(out=out, parts=3)):
+        with pytest.raises(CliError, match='--big'): slicer_embed(files[:6], big=True, **wrong)
+    slicer_embed(files[:2], out=tmp_path/'small')
+    with pytest.raises(CliError, match='not a big one'): slicer_embed(files[:2], out=tmp_path/'small', big=True)
+
 def test_what_is_printed_on_the_way_is_escaped(capsys, monkeypatch):
     from slicer_fastai.cli import main as M
     for terminal in (False, True):

@@ -61,7 +61,7 @@ class Codec:
 
 def fit_codec(
     vectors,         # a sample (n, d)
-    dims:int=768,    # numbers that are kept; fewer where the sample has fewer
+    dims:int=1152,   # numbers that are kept; fewer where the sample has fewer
 )->Codec:
     "Directions and steps from the principal components of a sample"
     from sklearn.utils.extmath import randomized_svd
@@ -111,7 +111,7 @@ class Part(NamedTuple):
     "A part of an index, its codes in place on disk"
     chunks:list
     coarse:np.ndarray  # (n, n_coarse) int8
-    fine:np.ndarray    # (n, dims - n_coarse) int8
+    fine:Path          # file of an array (n, dims - n_coarse) int8; opened when it is asked, so that what was read leaves the memory again
     starts:np.ndarray  # seconds (n,)
     norms:np.ndarray   # (n,)
 
@@ -133,7 +133,7 @@ def open_part(
         arrays[name] = np.load(fn, mmap_mode='r' if width and n else None, allow_pickle=False)
         if arrays[name].shape!=((n,) if width is None else (n,width)):
             raise ValueError(f'{fn.name} has the shape {arrays[name].shape}')
-    return Part(chunks, **arrays)
+    return Part(chunks, **{**arrays, 'fine':path/part_name(i, 'fine.npy')})
 
 # %% ../../nbs/use/big.ipynb #d7eac31e
 class BigIndex(SoundIndex):
@@ -194,7 +194,8 @@ def codes_at(self:BigIndex, rows)->np.ndarray: # (n, dims) int8
         own = np.flatnonzero(part_of==i)
         inside = rows[own]-self.first_row[i]
         res[own,:n_coarse] = self.parts[i].coarse[inside]
-        res[own,n_coarse:] = self.parts[i].fine[inside]
+        if self.codec.dims>n_coarse:
+            res[own,n_coarse:] = np.load(self.parts[i].fine, mmap_mode='r')[inside]
     return res
 
 @patch
@@ -219,11 +220,14 @@ def standardise(self:BigIndex, vectors):
 def coarse_scores(self:BigIndex, question)->np.ndarray: # (vectors,)
     "The best product of each row's first numbers with any vector of a question"
     q = np.ascontiguousarray(question[:,:n_coarse].T)
-    res = np.empty(len(self), np.float32)
+    res,block = np.empty(len(self), np.float32),np.empty((2048,len(q)), np.float32)     # a block fits the processor's cache
     for part,first in zip(self.parts, self.first_row):
-        if not len(part.coarse): continue
-        products = part.coarse.astype(np.float32)@q
-        res[first:first+len(products)] = products.max(1)
+        coarse = np.asarray(part.coarse)
+        for i in range(0, len(coarse), len(block)):
+            codes = coarse[i:i+len(block)]
+            own = block[:len(codes)]
+            np.copyto(own, codes)
+            res[first+i:first+i+len(codes)] = (own@q).max(1)
     return res
 
 @patch
@@ -240,7 +244,7 @@ def scores(self:BigIndex,
 def candidates(self:BigIndex, scores, k, per_file)->np.ndarray: # numbers of rows
     "Rows that are worth a closer look: the best, or the best of each file"
     if not per_file:
-        return largest(scores, max(5000, 50*k))
+        return largest(scores, max(10_000, 50*k))
     order = np.argsort(self.file_of, kind='stable')
     ends = np.flatnonzero(np.diff(self.file_of[order], append=-1))+1
     groups = np.split(order, ends[:-1])
@@ -293,6 +297,7 @@ def sample_vectors(
     if not readable:
         return np.zeros((0,encoder.num_features), np.float32)
     seconds = np.array([length for _,length in readable])
+    n = min(n, max(2, round(2*seconds.sum()/window)))              # few recordings: not the same sounds again and again
     for i in rng.choice(len(readable), n, p=seconds/seconds.sum()):
         start = rng.uniform(0, max(seconds[i]-window, 0))
         places.append(place_in(readable[i][0], start, window))
@@ -404,7 +409,7 @@ def big_index(self:AudioEncoder,
     path,               # folder of the index; one that is there grows
     hop:float=None,     # seconds from window to window; default: side by side
     labels=None,        # one each, or a function file → label
-    dims:int=768,       # numbers that are kept of each vector, a byte each
+    dims:int=1152,      # numbers that are kept of each vector, a byte each
     sample:int=4096,    # windows that they are chosen on
     **kwargs            # to `embed`
 )->BigIndex:
@@ -413,7 +418,7 @@ def big_index(self:AudioEncoder,
     path = Path(path)
     if not (path/'big.json').exists():
         clips = get_clips(items, self.front.sr, channel=self.front.channel)
-        vectors = sample_vectors(self, clips, sample)
+        vectors = sample_vectors(self, clips, sample, progress=kwargs.get('progress'))
         if len(vectors)<2:
             raise AudioReadError(path, 'no recording could be read', 'verify_audio(path) says why')
         with locked(path, 'indexing'):
