@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['on_device', 'load_encoder', 'show_progress', 'load_index', 'claim_parts_folder', 'write_part', 'embed_parts',
-           'find_recordings', 'beside', 'embed_into', 'slicer_embed', 'slicer_search', 'few_shot_scores', 'probe_row',
-           'probe_scores', 'slicer_probe', 'readable_files', 'ask_to_unpickle', 'learner_for_report', 'slicer_report']
+           'find_recordings', 'beside', 'embed_into', 'embed_big', 'slicer_embed', 'slicer_search', 'few_shot_scores',
+           'probe_row', 'probe_scores', 'slicer_probe', 'readable_files', 'ask_to_unpickle', 'learner_for_report',
+           'slicer_report']
 
 # %% ../../nbs/cli/commands.ipynb #33d940da
 from ..all import *
@@ -19,6 +20,7 @@ from ..core.processes import *
 from ..core.untrusted import printable_table, printable_text
 from ..use.embed import clips_of_table
 from ..use.search import encoder_key
+from ..use.big import *
 from ..use.evaluate import check_parts
 from fastai.basics import *
 from fastcore.script import CliError
@@ -138,6 +140,24 @@ def embed_into(
     except FolderBusy as e: raise CliError(f'--out {e}') from None
     return pd.DataFrame([dict(index=str(out), files=len(index.files), vectors=len(index), level=index.level)])
 
+def embed_big(
+    out,     # folder of the index
+    files,   # recordings
+    labels,  # as `SoundIndex.add`
+    encoder, hop, # of a new index; of one that is there, what they must be, or None
+)->pd.DataFrame: # one row: the index
+    "Add recordings to the big index in a folder, or make one. CliError while another process does"
+    if (out/'index.json').exists():
+        raise CliError(f'--big: {out} holds an index that is not a big one: give another folder')
+    bar = show_progress()
+    try:
+        if (out/'big.json').exists():
+            index = load_index(out, encoder, hop=hop).add(files, labels, progress=bar)
+        else:
+            index = load_encoder(ifnone(encoder, 'slicer-small')).big_index(files, out, hop, labels, progress=bar)
+    except FolderBusy as e: raise CliError(f'--out {e}') from None
+    return pd.DataFrame([dict(index=str(out), files=len(index.files), vectors=int(index.alive.sum()), level=index.level)])
+
 def slicer_embed(
     paths:Annotated[Path, "audio files, folders, and lists of files or places (.txt, .csv, .parquet; columns file, start, end)", dict(nargs='+')],
     encoder:str=None,  # a name, a folder of save_pretrained, or of a run; default: slicer-small, or that of the index in `out`
@@ -146,6 +166,7 @@ def slicer_embed(
     labels:bool=False,          # the names of the sub-folders are labels
     out:Path=None,              # write the vectors: .csv, .parquet or .json; any other name: an index for search
     parts:int=None,  # recordings in a Parquet file, for a folder of those in `out`; several processes share the work
+    big:bool=False,  # `out` is an index of days or weeks of sound: a byte a number, written while embedding, goes on when killed
 )->pd.DataFrame: # a row a vector: file, start, seconds, label if any, v0 …
     "Embed recordings; what cannot be read is named and left out"
     if level not in (None,'window','clip'):
@@ -153,10 +174,14 @@ def slicer_embed(
     if parts is not None and (parts<1 or out is None):
         raise CliError(f'--parts {parts}: recordings in a file, at least 1; --out must name a folder for them')
     is_index = out is not None and not Path(out).suffix and not parts
+    if big and (not is_index or level=='clip'):
+        raise CliError('--big: give --out a folder for the index, and neither --parts nor --level clip')
     if not is_index:
         check_table_name(Path(out)/'part.parquet' if parts else out)
     files = [f for o in L(paths) for f in find_recordings(o)]
     label_func = parent_label if labels else None
+    if is_index and (big or (Path(out)/'big.json').exists()):
+        return embed_big(Path(out), files, label_func, encoder, hop)
     if is_index:
         return embed_into(Path(out), files, label_func, encoder, level, hop)
     index = SoundIndex(load_encoder(ifnone(encoder, 'slicer-small')), ifnone(level, 'window'), hop)
@@ -180,7 +205,7 @@ def slicer_search(
     if k<1:
         raise CliError(f'--k {k}: must be at least 1')
     check_table_name(out)
-    if (Path(where)/'index.json').exists():
+    if any((Path(where)/o).exists() for o in ('index.json','big.json')):
         index = load_index(where)
     else:
         index = load_encoder(encoder).index(where, labels=None if label is None else parent_label, progress=show_progress())
