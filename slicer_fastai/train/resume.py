@@ -443,7 +443,7 @@ def after_batch(self:StopByHand):
 
 @patch
 def after_fit(self:StopByHand):
-    self.last = self.learn.loss
+    self.last = self.learn.loss.detach()
     self.end()
 
 # %% ../../nbs/train/resume.ipynb #8a7684da
