@@ -66,6 +66,7 @@ def name_groups(
     "Write each label where most of its points are; those that would overlap move apart, with a line to their place"
     halo = [withStroke(linewidth=2.5, foreground='w')]
     middles = np.stack([middle_of(xy[labels==name]) for name in names])
+    ax.autoscale_view()
     ax.autoscale(False)
     ax.figure.draw_without_rendering()                     # lays the figure out
     pixels = ax.transData.transform(middles)
