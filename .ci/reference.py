@@ -135,11 +135,45 @@ def methods(node):
     lines = [f'| `.{o.name}({args(o)})` | {cell((ast.get_docstring(o) or "").split(chr(10))[0])} |' for o in found]
     return '| method | what it does |\n|---|---|\n'+'\n'.join(lines)
 
+condition  = r'(?:for|where|if|when|unless|without|while|names|says|with|on)\b'
+error_name = r'`?(?P<error>\w+(?:Error|Busy))`?'
+next_error = r'`?\w+(?:Error|Busy)`?\s+'+condition
+
+def clauses(text):
+    "A docstring's parts: at semicolons, and before what is said of an error"
+    return re.split(rf';\s+|(?<=\.)\s+(?=Raises |{next_error})|,\s+(?={next_error})', text)
+
+def split_errors(doc):
+    "A docstring without what it says of errors, and that: [(error, when)]"
+    kept,errors = [],[]
+    for paragraph in re.split(r'\n\s*\n', doc):
+        own = []
+        for clause in clauses(' '.join(paragraph.split())):
+            m = re.match(rf'(?:[Rr]aises? )?{error_name}\s+(?P<when>{condition}.*)$', clause)
+            if m is None:
+                own.append(clause)
+                continue
+            when,*more = re.split(r'(?<=\w)\.\s+', m['when'], maxsplit=1)
+            errors.append((m['error'], when.rstrip('.')))
+            if more: own = ['; '.join(own)+'. '+more[0]] if own else more
+        kept.append('; '.join(own))
+    return ('\n\n'.join(o for o in kept if o), errors) if errors else (doc, [])
+
+def error_table(errors):
+    "The errors that a function raises, as a table"
+    if not errors: return ''
+    return '| error | when |\n|---|---|\n'+'\n'.join(f'| `{name}` | {cell(when)} |' for name,when in errors)
+
+def returns(sig, back):
+    "What a function returns: type and comment, which holds shapes and units"
+    kind = plain(sig.return_annotation)
+    return f'**Returns** `{kind}`: {cell(back)}' if kind else f'**Returns** {cell(back)}'
+
 def entry(owner, node, module):
     "The reference of one name, as Markdown"
     name = full_name(owner, node)
     o = object_of(module, owner, node.name)
-    doc = ast.get_docstring(node) or ''
+    doc,errors = split_errors(ast.get_docstring(node) or '')
     parts = [f'### {name} {{#{name}}}']
     sig = signature(o) if o is not None else None
     if sig is not None:
@@ -147,8 +181,9 @@ def entry(owner, node, module):
         back = own.pop('return', None)
         shown = f'.{node.name}' if owner else name
         parts += [f'```python\n{heading(shown, o, sig)}\n```', doc, table(name, sig, own, more)]
-        if back: parts.append(f'**Returns** {cell(back)}')
+        if back: parts.append(returns(sig, back))
     else: parts.append(doc)
+    parts.append(error_table(errors))
     if isinstance(node, ast.ClassDef): parts.append(methods(node))
     return '\n\n'.join(p for p in parts if p)
 

@@ -5,6 +5,7 @@ python -m benchmarks.formats [--out benchmarks/results/formats.csv]
 off_ffmpeg: largest difference from ffmpeg's samples; off_windows: of windows from the whole, as read here. AAC is encoded without its noise substitution
 (aac_noise.m4a: with it), since that noise is drawn anew whenever decoding begins. Of chained.ogg, ffmpeg puts 64 samples more at each beginning.
 bits.amr and bits_wb.amr hold frames of random bits, since few builds of ffmpeg have an encoder for them: any bits are a sound, and both decoders read the same.
+Above 6.4 kHz AMR-WB is noise, drawn anew whenever decoding begins, as that of AAC.
 ffmpeg reads nothing of switched_off.aiff (a chunk of sound of size 0). What this ffmpeg cannot encode stands in the table as such.
 """
 from slicer_fastai.all import *

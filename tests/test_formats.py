@@ -470,3 +470,16 @@ def test_remarks_on_channels(tmp_path):
     assert 'cancel each other' in t.reason['antiphase'] and "channel='loudest'" in t.remedy['antiphase']
     for o in ('left','faint'): assert t.reason[o].startswith('channel 1 of 2 is silent')
     for o in ('silent','off'): assert t.reason[o].startswith('nothing but silence')
+
+def test_amr_has_the_samples_that_ffmpeg_decodes(tmp_path):
+    "Frames of random bits: any bits are a sound"
+    av = pytest.importorskip('av')
+    rng = np.random.default_rng(0)
+    fn = tmp_path/'a.amr'
+    fn.write_bytes(b'#!AMR\n'+b''.join(b'\x3c'+rng.bytes(31) for _ in range(150)))
+    with av.open(str(fn)) as c: want = np.concatenate([o.to_ndarray().reshape(-1) for o in c.decode(audio=0)])
+    if want.dtype!=np.float32: want = want/np.float32(2**(8*want.itemsize-1))
+    clip = Clip(fn, 8000)
+    assert clip.n==len(want)==150*160 and np.abs(clip.read()-want).max()<1e-6 and rms(want)>.01
+    windows_are_cut_from_the_whole(fn, n=1600, tol=1e-3)
+    assert get_audio_files(tmp_path)==[fn] and verify_audio([fn], whole=True).empty

@@ -5,10 +5,11 @@ import pytest
 import matplotlib.pyplot as plt
 
 pages = sorted((Path(__file__).parents[1]/'nbs'/'tutorials').glob('lesson*.ipynb'))
+optional = [pages[0].parent/'other_losses.ipynb']
 
 def shown(nb, kind): return [''.join(o['data'][kind]) for c in nb['cells'] for o in c.get('outputs', []) if kind in o.get('data', {})]
 
-@pytest.mark.parametrize('fn', pages, ids=lambda f: f.stem)
+@pytest.mark.parametrize('fn', pages+optional, ids=lambda f: f.stem)
 def test_lesson_can_be_heard_seen_and_worked(fn):
     nb,size = json.loads(fn.read_text()),fn.stat().st_size
     html,prose = '\n'.join(shown(nb, 'text/html')),'\n'.join(''.join(c['source']) for c in nb['cells'] if c['cell_type']=='markdown')
@@ -22,7 +23,7 @@ def test_lesson_can_be_heard_seen_and_worked(fn):
 
 def test_lessons_are_numbered(): assert len(pages)>=6 and [f.stem[:7] for f in pages]==[f'lesson{i}' for i in range(1,len(pages)+1)]
 
-@pytest.mark.parametrize('fn', pages[:6], ids=lambda f: f.stem)
+@pytest.mark.parametrize('fn', pages[:6]+optional, ids=lambda f: f.stem)
 def test_what_is_taught_is_free_of_checks(fn):
     "Assertions are hidden below, lines are as wide as a page; goals at the top, something to build and to read at the end"
     nb = json.loads(fn.read_text())
@@ -38,7 +39,7 @@ def test_what_is_taught_is_free_of_checks(fn):
 def test_the_course_leads_to_every_lesson():
     "Each with the seconds that it takes"
     course = (pages[0].parent/'course.ipynb').read_text()
-    for fn in pages: assert fn.name in course, fn.name
+    for fn in pages+optional: assert fn.name in course, fn.name
     assert not re.search(r'L\d s', course)
 
 def test_rooms_open_with_pictures_that_exist():

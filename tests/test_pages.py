@@ -121,6 +121,21 @@ def test_reference_lists_all_arguments(maker):
     assert sum(not o for o in named.values())==0, [k for k,v in named.items() if not v]
     assert text.index('To begin with')<text.index('To tune')<text.index('For research')
 
+def test_reference_says_what_is_raised_and_returned(maker):
+    "Errors that a docstring names stand in a table, the rest of it stays; a return has its type and its shape"
+    split = maker.reference.split_errors
+    assert split('Put clips in, in place of the oldest; ValueError where they are of another size') == \
+        ('Put clips in, in place of the oldest', [('ValueError', 'where they are of another size')])
+    assert split('Write it; raises FolderBusy while another writes, OSError where the disk is full. Then go on.') == \
+        ('Write it. Then go on.', [('FolderBusy', 'while another writes'), ('OSError', 'where the disk is full')])
+    assert split('Clips of a folder. ValueError for none')==('Clips of a folder.', [('ValueError', 'for none')])
+    whole = 'Count an error, and go on\n\nAn ImportError that is raised inside is shown'
+    assert split(whole)==(whole, [])
+    from slicer_fastai.audio import real
+    cell = next(c for c in maker.read_nb(root/'nbs/audio/real.ipynb').cells if 'def real_sounds' in c.source)
+    text = maker.reference.reference(cell.source, real)
+    assert '| `ValueError` | for a kind that is not there |' in text and '**Returns** `Path`: the folder: <kind>' in text
+
 def test_links_to_the_repository_come_from_one_setting(maker):
     "Without an address they are left out, not dead"
     without,given = maker.buttons('use/search.ipynb', ''),maker.buttons('use/search.ipynb', 'https://github.com/me/it')

@@ -37,7 +37,7 @@ def test_as_the_shell_runs_it(recordings, tmp_path):
     assert p.returncode==0, err
     assert 'Traceback' not in err and 'broken.wav' in err                     # skipped, and named
     run = tmp_path/'slicer_run'
-    assert {o.name for o in run.iterdir()}=={'encoder','learner.pkl','report.html','report.json','history.csv'}
+    assert {o.name for o in run.iterdir()}=={'encoder','learner.pkl','report.html','report.json','run.safetensors','history.csv'}
     r = json.loads((run/'report.json').read_text())
     assert r['epochs']==1 and r['knn_n']==8 and 0<=r['knn_untrained']<=1 and r['lr']==1e-3 and not r['stopped']
     assert r['gained'] in out.splitlines()[-1] and '±' in out
@@ -55,7 +55,7 @@ def test_ctrl_c_keeps_what_was_learned(recordings, tmp_path):
         if p.poll() is not None or h.exists() and len(h.read_text().splitlines())>2: break
     p.send_signal(signal.SIGINT); out,err = p.communicate(timeout=300)
     assert p.returncode==130 and 'stopped by hand' in out and 'Traceback' not in err, err
-    assert {o.name for o in (tmp_path/'run').iterdir()}=={'encoder','learner.pkl','report.html','report.json','history.csv','state'}
+    assert {o.name for o in (tmp_path/'run').iterdir()}=={'encoder','learner.pkl','report.html','report.json','run.safetensors','history.csv','state'}
     assert 1<=json.loads((tmp_path/'run'/'report.json').read_text())['epochs']<5000
 
 def test_a_mistake_is_one_line(recordings, tmp_path, monkeypatch, capsys):
@@ -101,7 +101,7 @@ def test_results_are_written_one_by_one(recordings, tmp_path, monkeypatch, light
         warnings.simplefilter('ignore')
         figures = slicer_pretrain(recordings, out=tmp_path/'run', workers=0, epochs=1, d=32, width=8)
     assert figures['failed']==['learner.pkl']
-    assert {o.name for o in (tmp_path/'run').iterdir()}=={'encoder','report.html','report.json','history.csv','state'}   # the same command writes what is missing
+    assert {o.name for o in (tmp_path/'run').iterdir()}=={'encoder','report.html','report.json','run.safetensors','history.csv','state'}   # the same command writes what is missing
     assert 'learner.pkl could not be written' in capsys.readouterr().out
 
 def test_a_loss_that_is_no_number(recordings, tmp_path, monkeypatch):
@@ -182,3 +182,33 @@ def test_folder_halves(recordings, files):
     (a,la),(b,lb) = folder_halves(recordings, fs)
     assert sorted(a+b)==[f for f in fs if f.name!='broken.wav'] and Counter(la)==Counter(lb)=={'low':4,'high <b>':4}
     assert folder_halves(recordings, fs[:8]) is None and folder_halves(recordings, fs[:11]) is None
+
+def test_a_report_is_written_anew_without_opening_a_pickle(recordings, tmp_path, monkeypatch):
+    "From the encoder and run.safetensors: the same page as from the pickle, but for the time; what does not fit is named"
+    from slicer_fastai.cli import commands as C
+    run = tmp_path/'run'
+    r = run_of(recordings, run, epochs=1, d=32, width=8)
+    files = [f for f in get_audio_files(recordings) if f.name!='broken.wav']
+    def page(**kwargs):
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            C.slicer_report([run], recordings, **kwargs)
+        text = (run/'report.html').read_text()
+        return re.sub(r'20\d\d-\d\d-\d\d \d\d:\d\d', 'now', text)
+    by_pickle = page(trust=True)
+    monkeypatch.setattr(C, 'load_learner', lambda fn: 1/0)
+    monkeypatch.setattr(C, 'ask_to_unpickle', lambda fn, trust: 1/0)
+    by_state = page()
+    settings = [re.sub('<.*?>', ' ', o) for o in (by_pickle, by_state)]
+    for o in settings: assert f"{r['clips']} clips to train on, {r['valid_clips']} to validate" in o
+    a,b = [re.findall(r'<tr>.*?</tr>', o, re.S) for o in (by_pickle, by_state)]
+    other = [o for o in a if o not in b]                                # a pickle keeps no losses of epochs
+    assert len(a)>10 and len(other)<=2 and all('<th>epoch' in o or '<th>1</th>' in o for o in other)
+    assert '<th>train_loss</th>' in by_state
+    assert by_pickle.count('<svg')==by_state.count('<svg') and by_pickle.count('<figure')==by_state.count('<figure') and 'class="lacks"' not in by_state
+    data = (run/'run.safetensors').read_bytes()
+    (run/'run.safetensors').write_bytes(b'x'*100)
+    with pytest.raises(DamagedFile, match='run.safetensors'): C.learner_of_run(run, files)
+    (run/'run.safetensors').write_bytes(data)
+    AudioEncoder('audiontt', d=16, width=8).save_pretrained(run/'encoder')
+    with pytest.raises(DamagedFile, match='run.safetensors: does not fit the encoder'): C.learner_of_run(run, files)

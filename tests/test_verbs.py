@@ -354,3 +354,35 @@ def test_a_clip_has_no_loss_of_its_own(tiny):
         with pytest.raises(ValueError, match='a clip has none of its own'): quiet(learn, f)
     with pytest.raises(ValueError, match='audio_learner'): learn.tta()
     trained(learn)                                                          # as if nothing had been asked
+
+def test_another_loss_of_pairs(tiny):
+    "It gets what student and teacher made of the views; its gradient is the step, SLICER's parts are measured beside it"
+    seen = []
+    class Predict(nn.Module):
+        def __init__(self): super().__init__(); self.predict = nn.Linear(16, 16)
+        def forward(self, student, teacher):
+            seen.append((student, teacher))
+            return (self.predict(student.z1)-teacher.z2).square().sum(1).mean()
+    loss = Predict()
+    learn = tiny(pair_loss=loss); before = state(loss)
+    assert learn.model.pair_loss is loss and learn.model.local_weight==0 and any(k.startswith('pair_loss.') for k in learn.model.state_dict())
+    assert any(p is loss.predict.weight for p in slicer_splitter(learn.model)[1])
+    trained(learn)
+    assert differ(before, state(loss))==['predict.weight','predict.bias'] and differ(state(learn.model.teacher), state(learn.model.student))
+    student,teacher = seen[0]
+    assert student.z1.requires_grad and not teacher.z2.requires_grad and student.z1.shape==teacher.z2.shape==(8,16)
+    valid,instance,cluster,accuracy,chance = quiet(learn, learn.validate)
+    with torch.no_grad(): close(valid, np.average([float(loss(s,t)) for s,t in seen[-1:]]), 1e-5)
+    close(chance, math.log(1+len(learn.model.queue))); assert instance>0 and 0<=accuracy<=1
+
+def test_a_pair_loss_that_is_slicers(tiny):
+    "The instance loss written as a loss of pairs: the same steps as with cluster_weight=0"
+    runs = []
+    for kw in (dict(cluster_weight=0., local_weight=0.), dict(pair_loss='own')):
+        learn = tiny(cluster_weight=0., local_weight=0.)
+        if 'pair_loss' in kw:
+            m = learn.model
+            m.pair_loss = lambda s,t: instance_loss(s.z1, t.z2, m.queue, m.temp)+instance_loss(s.z2, t.z1, m.queue, m.temp)
+        set_seed(2); learn.dls.train.rng = random.Random(2)
+        quiet(learn, learn.fit, 1); runs.append(losses(learn))
+    close(*runs, 1e-6)

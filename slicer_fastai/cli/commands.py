@@ -5,13 +5,15 @@
 # %% auto #0
 __all__ = ['on_device', 'load_encoder', 'show_progress', 'load_index', 'claim_parts_folder', 'write_part', 'embed_parts',
            'find_recordings', 'beside', 'embed_into', 'embed_big', 'slicer_embed', 'slicer_search', 'few_shot_scores',
-           'probe_row', 'probe_scores', 'slicer_probe', 'readable_files', 'ask_to_unpickle', 'slicer_report']
+           'probe_row', 'probe_scores', 'slicer_probe', 'readable_files', 'ask_to_unpickle', 'learner_for_report',
+           'slicer_report']
 
 # %% ../../nbs/cli/commands.ipynb #33d940da
 from ..all import *
 from ..data.block import read_table
 from ..audio.clip import printable
 from .tables import *
+from .pretrain import learner_of_run
 from ..core.files import *
 from ..core.locks import *
 from ..core.processes import *
@@ -279,10 +281,17 @@ def ask_to_unpickle(
     if input(f'{says}. Open it? [y/N] ').strip().lower() not in ('y','yes'):
         raise CliError(f'{fn} was not opened')
 
+def learner_for_report(run, files, trust):
+    "The learner of a run: from safe files, in runs of earlier versions from a pickle"
+    if not trust and (run/'run.safetensors').exists():
+        return learner_of_run(run, files)
+    ask_to_unpickle(run/'learner.pkl', trust)
+    return load_learner(run/'learner.pkl')
+
 def slicer_report(
     runs:Annotated[Path, "folders of `slicer pretrain`", dict(nargs='+')],
     recordings:Path=None,  # a folder: write report.html of each run anew, with these sounds, at most 250
-    trust:bool=False,      # with --recordings: open learner.pkl of the runs, which may run code, without asking
+    trust:bool=False,      # with --recordings, runs of earlier versions: open their learner.pkl, which may run code, without asking
     out:Path=None,         # write the table: .csv, .parquet or .json
 )->pd.DataFrame: # a row a run
     "Runs side by side: settings, losses, what was gained"
@@ -294,7 +303,6 @@ def slicer_report(
         figures = json.loads(fn.read_text())
         rows.append(dict(run=str(run), **figures))
         if files:
-            ask_to_unpickle(run/'learner.pkl', trust)
-            learn,sizes = load_learner(run/'learner.pkl'),(figures['clips'],figures['valid_clips'])
+            learn,sizes = learner_for_report(run, files, trust),(figures['clips'],figures['valid_clips'])
             learn.report(run/'report.html', files=files, sizes=sizes, notes=dict(time=f'{figures["seconds"]} s'))
     return write_table(pd.DataFrame(rows), out)

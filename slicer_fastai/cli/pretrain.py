@@ -4,20 +4,20 @@
 
 # %% auto #0
 __all__ = ['results', 'shipped_name', 'folder_halves', 'check_options', 'segment_of', 'check_hearing', 'check_network',
-           'prepare_folder', 'remove_results', 'run_summary', 'accuracy_of_shipped', 'write_results', 'print_summary',
-           'start_of', 'default_epochs', 'front_of', 'make_loaders', 'HistoryFile', 'StopWatch', 'Minutes',
-           'fit_or_resume', 'slicer_pretrain']
+           'prepare_folder', 'remove_results', 'run_summary', 'accuracy_of_shipped', 'recorded_epochs', 'run_state',
+           'write_results', 'print_summary', 'model_of_state', 'learner_of_run', 'start_of', 'default_epochs',
+           'front_of', 'make_loaders', 'HistoryFile', 'StopWatch', 'Minutes', 'fit_or_resume', 'slicer_pretrain']
 
 # %% ../../nbs/cli/pretrain.ipynb #85576353
 from ..all import *
 from ..core.locks import FolderBusy, FolderLock
-from ..core.untrusted import printable_text
+from ..core.untrusted import DamagedFile, printable_text, read_bounded
 from ..core.processes import join_processes, leave_processes, first_only
-from ..train.resume import States
+from ..train.resume import States, checked_state, object_state, set_object_state, state_bytes, wrong_state
 from ..audio.clip import clock, printable
 from ..data.block import cut_long
 from .main import progress_on_stderr
-from ..train.learner import names_saved, saved_encoder
+from ..train.learner import default_metrics, names_saved, saved_encoder
 from ..interpret.curves import epoch_table, gain_sentence, probe_gains
 from fastai.basics import *
 from fastcore.script import CliError
@@ -89,7 +89,7 @@ def check_network(from_, arch, d, width):
         raise CliError(f'--d and --width are sizes of audiontt: leave them out with --arch {arch}')
 
 # %% ../../nbs/cli/pretrain.ipynb #08aeea64
-results = 'encoder','learner.pkl','report.html','report.json'
+results = 'encoder','learner.pkl','report.html','report.json','run.safetensors'
 
 def prepare_folder(
     out,    # folder for the results
@@ -141,6 +141,17 @@ def accuracy_of_shipped(
     with no_random(probe.seed, reproducible=False): probe.held = probe.read_clips()
     return probe.accuracy_of(AudioEncoder.from_pretrained(shipped_name))
 
+def recorded_epochs(learn)->dict:
+    "What the recorder knows of the epochs, by name"
+    return {name:[*getattr(learn.recorder, name, [])] for name in ('metric_names','values','lrs')}
+
+def run_state(learn)->dict:
+    "What a report needs of a run beside its encoder: the model, and the values of learner, recorder and metrics"
+    slicer = first(cb for cb in learn.cbs if isinstance(cb, SLICER))
+    model = get_model(learn.model)
+    return dict(model=model.state_dict(), local_weight=model.local_weight, seed=slicer.seed, started_from=learn.started_from,
+                folder=Path(learn.dls.path).resolve().name, bs=learn.dls.bs, epochs=recorded_epochs(learn), **object_state(learn))
+
 def write_results(learn, out, figures, notes)->list: # names of the results that could not be written
     "Write the encoder, the learner, the report and its figures"
     def encoder(fn): learn.encoder.save_pretrained(fn)
@@ -148,7 +159,8 @@ def write_results(learn, out, figures, notes)->list: # names of the results that
     def report(fn):  learn.report(fn, notes=notes)
     def numbers(fn): write_whole(fn, json.dumps(figures, indent=1))
     failed = []
-    for name,write in zip(results, (encoder,learner,report,numbers)):
+    def run(fn):     write_whole(fn, state_bytes(run_state(learn)))
+    for name,write in zip(results, (encoder,learner,report,numbers,run)):
         try: write(out/name)
         except Exception as e:
             failed.append(name)
@@ -164,11 +176,48 @@ def print_summary(out, figures):
     print(f"\n{encoder}: the encoder, AudioEncoder.from_pretrained('{encoder}')")
     print(f"{learner}: the learner, load_learner('{learner}')")
     print(f"{report}: the report, to be opened in a browser; its figures are in report.json, the epochs in history.csv\n")
-    print(f"{figures['epochs']} epochs of {figures['clips']:,} clips, results in {printable(out)}, in {clock(figures.get('seconds', 0))}")
+    print(f"{figures['epochs']} epoch{'s'*(figures['epochs']!=1)} of {figures['clips']:,} clips, results in {printable(out)}, in {clock(figures.get('seconds', 0))}")
     print(f"{figures['health']}\n{figures['gained']}")
     if 'shipped' in figures:
         print(f"For comparison, {shipped_name}, which comes with the library and has heard 17 hours of sound: "
               f"{figures['shipped']:.1%} on the same clips. With a folder of your own, training goes on from it.")
+
+# %% ../../nbs/cli/pretrain.ipynb #c9e583f0
+def model_of_state(
+    enc:AudioEncoder,
+    state:dict, # of a run
+)->SlicerModel:
+    "The model of a run; all its sizes are those of the tensors that are there"
+    weights = state['model']
+    specs = first(v for k,v in weights.items() if k.endswith('bank.specs'))
+    views = slicer_views(enc.norm, n_mels=enc.front.n_mels, bank_size=len(specs))
+    model = SlicerModel(enc, views, queue_size=len(weights['queue']), local_weight=float(state['local_weight']))
+    model.load_state_dict(weights)
+    return model
+
+def learner_of_run(
+    run,    # folder of `slicer pretrain`
+    files,  # recordings, for its loaders
+)->SlicerLearner: # for `report`, not for training
+    "The learner of a run from its encoder and run.safetensors; no code is run. DamagedFile where they do not fit"
+    fn = Path(run)/'run.safetensors'
+    enc = AudioEncoder.from_pretrained(Path(run)/'encoder')
+    try:
+        state = checked_state(fn, read_bounded(fn, 2**34))
+        model = model_of_state(enc, state)
+        folder,seed,bs = Path(run)/str(state['folder']),int(state['seed']),int(state['bs'])
+        dls = SlicerDataLoaders.from_lists(folder, files, front=enc.front, bs=2, num_workers=0, device=default_device())
+        dls.train.bs = bs                                               # which the page names
+        learn = SlicerLearner.__new__(SlicerLearner)
+        Learner.__init__(learn, dls, model.to(dls.device), loss_func=model.loss, metrics=default_metrics(model), cbs=SLICER(seed=seed))
+        learn.started_from = state['started_from']
+        set_object_state(learn, state)
+        for name in ('metric_names','values','lrs'):
+            setattr(learn.recorder, name, L(state['epochs'][name]))
+    except (*wrong_state, DamagedFile) as e:
+        why = getattr(e, 'reason', None) or first(str(e).splitlines()) or type(e).__name__
+        raise DamagedFile(fn, f'does not fit the encoder beside it ({type(e).__name__}: {why[:120]})', 'copy the run again, or --trust learner.pkl') from None
+    return learn
 
 # %% ../../nbs/cli/pretrain.ipynb #451353eb
 shipped_name = 'slicer-small'

@@ -28,19 +28,57 @@ def label_colours(names)->dict: # name → colour
         colours = plt.get_cmap('viridis')(np.linspace(0, .93, len(names)))
     return dict(zip(names, colours))
 
+def middle_of(
+    xy:np.ndarray, # positions (n, 2)
+)->np.ndarray: # (2,)
+    "The point that is nearest to most others"
+    far = ((xy[:,None]-xy)**2).sum(-1)
+    return xy[np.median(far, axis=1).argmin()]
+
+def move_apart(
+    at:np.ndarray,    # middles of boxes (n, 2)
+    size:np.ndarray,  # their widths and heights (n, 2)
+    area:np.ndarray,  # lower left and upper right corner of where they may stand (2, 2)
+    steps:int=300,    # at most
+)->np.ndarray: # middles (n, 2)
+    "Push boxes that overlap apart, each pair along the shorter way, a quarter of the overlap a step"
+    at,reach = at.astype(float),(size[:,None]+size)/2
+    order = np.arange(len(at))
+    first = np.sign(order[:,None]-order)                   # who gives way where two middles agree
+    for _ in range(steps):
+        apart = at[:,None]-at
+        overlap = (reach-abs(apart)).clip(0)
+        overlap[order,order] = 0
+        overlap[overlap.min(-1)==0] = 0                    # side by side or one above the other
+        if not overlap.any(): break
+        shorter = np.arange(2)==overlap.argmin(-1)[...,None]
+        sign = np.where(apart==0, first[...,None], np.sign(apart))
+        at += (overlap*shorter*sign).sum(1)/4
+        at = at.clip(area[0]+size/2, area[1]-size/2)
+    return at
+
 def name_groups(
     xy:np.ndarray, # positions (n, 2)
     labels,        # (n,) of str
     names,         # the labels
     ax,            # axes
 ):
-    "Write each label where most of its points are"
+    "Write each label where most of its points are; those that would overlap move apart, with a line to their place"
     halo = [withStroke(linewidth=2.5, foreground='w')]
-    for name in names:
-        own = xy[labels==name]
-        far = ((own[:,None]-own)**2).sum(-1)
-        x,y = own[np.median(far, axis=1).argmin()]
-        ax.text(x, y, name, fontsize=7, ha='center', va='center', path_effects=halo)
+    middles = np.stack([middle_of(xy[labels==name]) for name in names])
+    ax.autoscale_view()
+    ax.autoscale(False)
+    ax.figure.draw_without_rendering()                     # lays the figure out
+    pixels = ax.transData.transform(middles)
+    texts = [ax.text(*o, name, fontsize=7, ha='center', va='center', path_effects=halo)
+             for o,name in zip(middles, names)]
+    boxes = [text.get_window_extent() for text in texts]
+    size  = np.array([(o.width+2, o.height+2) for o in boxes])
+    moved = move_apart(pixels, size, ax.bbox.get_points())
+    for text,start,end,(_,height) in zip(texts, pixels, moved, size):
+        text.set_position(ax.transData.inverted().transform(end))
+        if np.linalg.norm(end-start)>height:
+            ax.plot(*ax.transData.inverted().transform([start, end]).T, c='.3', lw=.6)
 
 def scatter_labels(
     xy:np.ndarray, # positions (n, 2)
@@ -51,16 +89,16 @@ def scatter_labels(
     **kwargs       # to `plt.scatter`
 ):
     """Draw a map: a colour and a shape for each label; up to 8 in a legend,
-    up to 40 named where most of their points are"""
+    up to 40 named where most of their points are, without overlaps"""
     colours,markers = label_colours(names),itertools.cycle('os^Dv')
     for name,marker in zip(names, markers):
         look = dict(s=10, marker=marker, color=colours[name], label=name)
         ax.scatter(*xy[labels==name].T, **{**look, **kwargs})
+    ax.set(xticks=[], yticks=[], title=title)
     if 8<len(names)<=40:
         name_groups(xy, labels, names, ax)
     elif 1<len(names)<=8:
         ax.legend(fontsize=7, loc='center left', bbox_to_anchor=(1,.5))
-    ax.set(xticks=[], yticks=[], title=title)
 
 def map_data(learn, files, labels, emb, by, max_n, seed):
     "Files, labels and embeddings of a map; ValueError where they do not match"

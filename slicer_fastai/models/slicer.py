@@ -116,6 +116,7 @@ class SlicerModel(Module):
         teacher_bn:str='batch',         # batch norm of the teacher: 'batch' statistics (reference) or 'running' averages of the student's
         instance_hidden:int=None,       # hidden units of the instance head; None: linear (SLICER)
         local_weight:float=0.,  # weight of the local loss (SLICER: 0); with it the teacher gets versions of its own
+        pair_loss=None,  # another loss instead of SLICER's two: `pair_loss(student, teacher)` of two `SlicerOutput`s → scalar; a module is trained, too
     ):
         check_range('local_weight', local_weight, 0)
         check_range('momentum', momentum, 0, 1)
@@ -127,7 +128,7 @@ class SlicerModel(Module):
         check_choice('teacher_bn', teacher_bn, 'batch', 'running')
         if local_weight and crops(views):
             raise ValueError('local_weight compares the same moments of two views: leave crop out of tfms')
-        store_attr('momentum,temp,temp_c,cluster_weight,cluster_target,entropy_weight,symmetric,teacher_dropout,teacher_bn,local_weight')
+        store_attr('momentum,temp,temp_c,cluster_weight,cluster_target,entropy_weight,symmetric,teacher_dropout,teacher_bn,local_weight,pair_loss')
         self.student = SlicerNet(encoder, dim, n_clusters, hidden, instance_hidden, local_dim=64 if local_weight else 0)
         self.views = views
         self.teacher = deepcopy(self.student).requires_grad_(False)
@@ -177,7 +178,19 @@ class SlicerModel(Module):
 
     def loss(self, pred, z1, z2, y1=None, y2=None, moments=None, chosen=None)->SlicerLoss:
         """L_inst(q₁,k₂) + L_inst(q₂,k₁) + weight · L_C - weight · entropy + weight · L_local,
-        of the student's `pred` and the teacher's output"""
+        of the student's `pred` and the teacher's output; a `pair_loss` instead of all but the last, the parts are measured still"""
+        if self.pair_loss is not None:
+            with torch.no_grad(): res = self.slicer_loss(pred, z1, z2, y1, y2)
+            total = self.pair_loss(pred, SlicerOutput(z1, z2, y1, y2, moments, chosen))
+            res = res._replace(loss=total)
+        else: res = self.slicer_loss(pred, z1, z2, y1, y2)
+        if not self.local_weight or chosen is None or not chosen.numel():
+            return res
+        local = loss_over_processes(pred[4][chosen], moments[chosen])
+        return res._replace(loss=res.loss+self.local_weight*local, local_loss=local.detach())
+
+    def slicer_loss(self, pred, z1, z2, y1, y2)->SlicerLoss:
+        "SLICER's loss of both heads"
         q1,q2,p1,p2 = pred[:4]
         pairs = [(q1,z2),(q2,z1)] if self.symmetric else [(q1,z2)]
         n_keys = self.queue_count.clamp_max(len(self.queue))
@@ -186,13 +199,8 @@ class SlicerModel(Module):
         clusters = self._cluster_loss(p1, p2, y1, y2)
         entropy = (assignment_entropy(p1)+assignment_entropy(p2))/2
         total = sum(halves) + self.cluster_weight*clusters - self.entropy_weight*entropy
-        local = None
-        if self.local_weight and chosen is not None and chosen.numel():
-            local = loss_over_processes(pred[4][chosen], moments[chosen])
-            total = total + self.local_weight*local
         accuracy = None if self.training else sum(self.accuracy(q, k) for q,k in pairs)/len(pairs)
-        return SlicerLoss(total, sum(halves).detach()/len(halves), clusters.detach(), entropy.detach(), (n_keys+1.).log(),
-                          accuracy, None if local is None else local.detach())
+        return SlicerLoss(total, sum(halves).detach()/len(halves), clusters.detach(), entropy.detach(), (n_keys+1.).log(), accuracy)
 
     def _cluster_loss(self, p1, p2, y1, y2):
         "Of the student's probabilities with each other, or with the teacher's"

@@ -121,7 +121,7 @@ def check_arguments(
     own = first(o for o in ('model','loss_func') if o in kwargs)
     if own:
         raise ValueError(f"{own}: SlicerLearner makes its own; the network is `arch`, the loss SLICER's "
-                             '(cluster_weight, entropy_weight, symmetric, temp)')
+                             '(cluster_weight, entropy_weight, symmetric, temp), or another of student and teacher: `pair_loss`')
     known = parameter_names(cls)
     unknown = first(k for k in kwargs if k not in known)
     if not unknown: return
@@ -154,7 +154,7 @@ class SlicerLearner(SoundLearner):
         arch_kwargs:dict=None,          # more for a new encoder, e.g. `dict(d=512)` for 'audiontt' (SLICER: 2048)
         queue_size:int=None,            # keys in the queue (SLICER: 65536); default: see `size_defaults`
         bank_size:int=None,             # clips in the bank (SLICER: 2048); default: see `size_defaults`
-        local_weight:float=None,        # weight of the local loss (SLICER: 0); default: 1 where `local_fits`, else 0
+        local_weight:float=None,        # weight of the local loss (SLICER: 0); default: 1 where `local_fits`, else, or with a `pair_loss`, 0
         refit_norm:bool=None,  # take the normalisation from these data; default: for an encoder that has none yet
         seed:int=42,                    # of the sample, of k-means, and of validation's views
         splitter=None,                  # parameter groups; default: encoder, heads
@@ -174,8 +174,9 @@ class SlicerLearner(SoundLearner):
         views = slicer_views(enc.norm, n_mels=enc.front.n_mels, bank_size=ifnone(bank_size, sizes['bank_size']),
                              **take_for(slicer_views, kwargs))
         check_clusters(views, n)
+        fits = local_fits(enc, views) and kwargs.get('pair_loss') is None
         model = SlicerModel(enc, views, queue_size=ifnone(queue_size, sizes['queue_size']),
-                            local_weight=ifnone(local_weight, float(local_fits(enc, views))), **take_for(SlicerModel, kwargs))
+                            local_weight=ifnone(local_weight, float(fits)), **take_for(SlicerModel, kwargs))
         sample = sample_specs(dls, min(4096, max(512, n//20)), seed)
         model.to(dls.device).setup(sample, seed, ifnone(refit_norm, not self.started_from))
         super().__init__(dls, model, loss_func=model.loss, splitter=ifnone(splitter, slicer_splitter), lr=lr,
@@ -237,9 +238,9 @@ class SlicerLearner(SoundLearner):
 def slicer_splitter(
     m,  # a `SlicerModel`
 )->list:
-    "Parameter groups: the encoder, the heads"
+    "Parameter groups: the encoder, the heads with what a `pair_loss` has to learn"
     student = m.student
-    heads = [head for head in (student.instance,student.cluster,student.local) if head is not None]
+    heads = [o for o in (student.instance,student.cluster,student.local,m.pair_loss) if isinstance(o, nn.Module)]
     return [params(student.encoder), [p for head in heads for p in params(head)]]
 
 # %% ../../nbs/train/learner.ipynb #66609700
