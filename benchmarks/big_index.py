@@ -63,6 +63,19 @@ def build(path, enc, codec, mixtures, n):
         best = merge(best, exact.T, first)
     return best[1]
 
+class MadeAgain:
+    "What stands in for embedding windows of recordings again: the rows are made again from real vectors"
+    def __init__(self, index, path):
+        self.index,self.real = index,np.load(path/'real.npy')
+        self.mix,self.n = np.load(path/'mix.npy')
+
+    def __call__(self, vectors, rows):
+        made = []
+        for r in rows:
+            i,j,k = np.random.default_rng([7, r//part]).integers(len(self.real), size=(3, int(min(part, self.n-r//part*part))))[:,r%part]
+            made.append(self.real[i]+np.float32(self.mix)*(self.real[j]-self.real[k]))
+        return (self.index.standardise(np.stack(made))@self.index.standardise(np.atleast_2d(vectors)).T).max(1)
+
 def ask(path):
     "In a process of its own: seconds to open, seconds a question, MB above the import, answers"
     questions = np.load(path/'questions.npy')
@@ -71,14 +84,19 @@ def ask(path):
     index = SoundIndex.load(path)
     opened,answers,wall,cpu = time.time()-start,[],[],[]
     allowed = np.ones(len(index), bool)
+    index.exact_scores = lambda vectors, rows: None                      # timed without it: embedding is measured apart
     for q in questions:
         w,c = time.time(),time.process_time()
-        table = index.nearest(q, 10, False, allowed)
+        index.nearest(q, 10, False, allowed)
         wall.append(time.time()-w)
         cpu.append(time.process_time()-c)
+    peak = status('VmHWM')
+    index.exact_scores = MadeAgain(index, path)
+    for q in questions:
+        table = index.nearest(q, 10, False, allowed)
         hours = [int(f[5:9]) for f in table.file]
         answers.append((np.array(hours)*part+np.round(table.start*2)).astype(int).tolist())
-    print(json.dumps(dict(open_s=opened, question_s=float(np.median(wall)), question_cpu_s=float(np.median(cpu)), rss_mb=status('VmHWM')-base, answers=answers)))
+    print(json.dumps(dict(open_s=opened, question_s=float(np.median(wall)), question_cpu_s=float(np.median(cpu)), rss_mb=peak-base, answers=answers)))
 
 @call_parse
 def main(
@@ -103,12 +121,13 @@ def main(
         codec = fit_codec(vectors, dims)
         fit = time.process_time()-start
         exact = build(path, enc, codec, Mixtures(vectors, asked, codec, mix), n)
-        np.save(path/'questions.npy', asked)
         disk = sum(f.stat().st_size for f in path.rglob('*') if f.is_file())/1e9
+        for name,array in dict(questions=asked, real=vectors, mix=[mix,n]).items(): np.save(path/f'{name}.npy', array)
         done = subprocess.run([sys.executable, '-W', 'ignore', '-m', 'benchmarks.big_index', '--search', str(path)], capture_output=True, text=True)
         if done.returncode: raise RuntimeError(done.stderr[-2000:])
         found = json.loads(done.stdout.splitlines()[-1])
     finally: shutil.rmtree(path)
+    for clock in ('question_s','question_cpu_s'): found[clock] += 60*seconds         # of embedding the 60 best again
     recall = np.mean([len(set(a) & set(b))/10 for a,b in zip(exact.tolist(), found.pop('answers'))])
     row = dict(rows=n, d=vectors.shape[1], dims=codec.dims, mix=mix, disk_gb=disk, recall_10=recall, fit_cpu_s=fit, **found,
                embed_cpu_h=seconds*n/3600)

@@ -3044,6 +3044,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'slicer_fastai/use/big.py'),
                                        'slicer_fastai.use.big.BigIndex.encoded': ( 'use/big.html#bigindex.encoded',
                                                                                    'slicer_fastai/use/big.py'),
+                                       'slicer_fastai.use.big.BigIndex.exact_scores': ( 'use/big.html#bigindex.exact_scores',
+                                                                                        'slicer_fastai/use/big.py'),
                                        'slicer_fastai.use.big.BigIndex.file_vectors': ( 'use/big.html#bigindex.file_vectors',
                                                                                         'slicer_fastai/use/big.py'),
                                        'slicer_fastai.use.big.BigIndex.flush': ('use/big.html#bigindex.flush', 'slicer_fastai/use/big.py'),

@@ -47,6 +47,20 @@ def test_it_finds_what_an_exact_search_finds(enc, long, big, files):
             hits.append(len(set(zip(a.file, a.start.round(2))) & set(zip(b.file, b.start.round(2))))/5)
     assert np.mean(hits)>.85
 
+def test_the_best_are_compared_exactly(enc, long, big, files, tmp_path):
+    "Scores are those of vectors embedded again, not of bytes; where a recording is gone, of bytes, and that is said"
+    small = enc.index(long, hop=.5)
+    q = big.standardise(enc.embed([files[5]], level='window')[0])
+    for o in big.search(files[5], k=6, per_file=False).itertuples():
+        row = (small.file_of==small.files.index(o.file)) & np.isclose(small.starts, o.start, atol=1e-4)
+        np.testing.assert_allclose(o.score, (big.standardise(small.vectors[row])@q.T).max(), atol=1e-4)
+    shutil.copytree(long, tmp_path/'gone')
+    rough = enc.big_index(tmp_path/'gone', tmp_path/'i', hop=.5, dims=8, sample=200, part=50)
+    with warnings.catch_warnings(): warnings.simplefilter('error'); exact = rough.search(files[5], k=1).score[0]
+    shutil.rmtree(tmp_path/'gone')
+    with pytest.warns(UserWarning, match='bytes of the index alone'): by_bytes = rough.search(files[5], k=1).score[0]
+    assert abs(exact-by_bytes)>1e-3
+
 def test_a_killed_run_goes_on(enc, long, tmp_path, monkeypatch):
     "Pieces that are written are not embedded again; the result is that of a run at once"
     import slicer_fastai.use.big as m

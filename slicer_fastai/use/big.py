@@ -258,6 +258,25 @@ def largest(values, n)->np.ndarray:
     return np.argpartition(values, len(values)-n)[len(values)-n:]
 
 @patch
+def exact_scores(self:BigIndex,
+    vectors,  # of a question (n, d)
+    rows,     # numbers of rows
+)->np.ndarray: # of each row; None, and a warning, where a recording cannot be read
+    "How similar windows, embedded from their recordings again, are to the most similar vector of a question"
+    front = self.encoder.front
+    def place(i):
+        return Clip(self.files[self.file_of[i]], front.sr, start=float(self.starts[i]), seconds=front.duration, channel=front.channel)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')                          # of windows at the end of a recording
+            again = embed(self.encoder, [place(i) for i in rows], 'window', progress=False)
+    except AudioReadError as e:
+        warnings.warn(f'found by the bytes of the index alone, since a recording cannot be read again: {e}')
+        return None
+    windows = np.stack([own[0] for own in again])
+    return (self.standardise(windows)@self.standardise(np.atleast_2d(vectors)).T).max(1)
+
+@patch
 def nearest(self:BigIndex, vectors, k, per_file, allowed):
     "The `k` best places, among the rows that are allowed"
     allowed = allowed & self.alive
@@ -270,9 +289,14 @@ def nearest(self:BigIndex, vectors, k, per_file, allowed):
     if per_file:
         _,first_of_file = np.unique(self.file_of[rows[order]], return_index=True)
         order = order[np.sort(first_of_file)]
-    chosen = order[:k]
-    table = self.rows(rows[chosen])
-    table.insert(3, 'score', scores[chosen].astype(float))
+    order = order[:40+2*k]
+    rows,scores = rows[order],scores[order]
+    exact = self.exact_scores(vectors, rows) if 0<len(rows) and k<=100 else None
+    if exact is not None:
+        order = np.argsort(-exact, kind='stable')
+        rows,scores = rows[order],exact[order]
+    table = self.rows(rows[:k])
+    table.insert(3, 'score', scores[:k].astype(float))
     return table
 
 # %% ../../nbs/use/big.ipynb #ea6163c3
