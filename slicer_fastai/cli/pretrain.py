@@ -242,7 +242,7 @@ def default_epochs(
     started_from,      # None: a new network
     first_look=False,  # a minute of training, to see what it does?
 )->int:
-    "Passes over the clips: about 10,000 clips seen by a new network, 3,000 by one that goes on and for a first look; 3 to 100 passes"
+    "Passes over the clips: about 10,000 clips seen by a new network, 3,000 for a first look or to go on; 3 to 100 passes"
     if started_from is None and not first_look:
         return size_defaults(n)['epochs']
     return min(100, max(3, 3000//n))

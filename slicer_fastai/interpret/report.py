@@ -147,13 +147,13 @@ def losses_section(data)->Markup:
     return block('losses', pictures, df[columns].reset_index())
 
 def views_section(data)->Markup:
-    "Two clips and their views, with the log-mels turned back to sound; without librosa a sentence in their place"
+    "Two clips and their views, the first one's log-mels turned back to sound; without librosa a sentence in their place"
     alt = 'clips and their views'
     cols,x,boxes = view_columns(data.learn, data.first_files(2), 2)
     draw = lambda: draw_columns(cols, x, boxes, picture_grid(len(x), len(cols)))
     pictures,_ = drawn_figures(draw)
     sounds = []
-    for title,spec in itertools.chain(*zip(*cols)):
+    for title,spec in first(zip(*cols)):
         spec = retain_meta(x, AudioSpectrogram(spec))
         try: wave = spec.to_audio()
         except ImportError as e:
