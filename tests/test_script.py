@@ -23,7 +23,7 @@ def recordings(tmp_path_factory):
 @pytest.fixture
 def light_report(monkeypatch):
     "A report of one line, where it is not what is tested: the real one takes most of the time of a short run"
-    monkeypatch.setattr(SlicerLearner, 'report', lambda self, fn, **kwargs: Path(fn).write_text(self.diagnose()))
+    monkeypatch.setattr(SlicerLearner, 'report', lambda self, fn, title=None, **kwargs: Path(fn).write_text(f'{title} {self.diagnose()}'))
 
 def command(args, cwd):
     "The function behind the console script, in a process of its own"
@@ -139,6 +139,7 @@ def test_without_a_folder_a_new_network_learns_beside_the_one_that_is_there(reco
     r = run_of(None, tmp_path/'a', epochs=1)
     last = capsys.readouterr().out.splitlines()[-1]
     assert r['start']=='audiontt' and r['knn_start']==r['knn_untrained'] and f"slicer-small, which comes with the library and has heard 17 hours of sound: {r['shipped']:.1%} on the same clips" in last
+    assert (tmp_path/'a'/'report.html').read_text().startswith('A first look, at synthesised sounds')
     probe = KNNProbe(*folder_halves(recordings, get_audio_files(recordings)))
     front = FrontEnd()
     (a,la),(b,lb) = probe.train,probe.test

@@ -152,11 +152,11 @@ def run_state(learn)->dict:
     return dict(model=model.state_dict(), local_weight=model.local_weight, seed=slicer.seed, started_from=learn.started_from,
                 folder=Path(learn.dls.path).resolve().name, bs=learn.dls.bs, epochs=recorded_epochs(learn), **object_state(learn))
 
-def write_results(learn, out, figures, notes)->list: # names of the results that could not be written
+def write_results(learn, out, figures, notes, title=None)->list: # names of the results that could not be written
     "Write the encoder, the learner, the report and its figures"
     def encoder(fn): learn.encoder.save_pretrained(fn)
     def learner(fn): learn.export(fn.name)
-    def report(fn):  learn.report(fn, notes=notes)
+    def report(fn):  learn.report(fn, title, notes=notes)
     def numbers(fn): write_whole(fn, json.dumps(figures, indent=1))
     failed = []
     def run(fn):     write_whole(fn, state_bytes(run_state(learn)))
@@ -392,7 +392,9 @@ def slicer_pretrain(
         settings['shipped'] = round(float(accuracy_of_shipped(learn, halves)), 4)
     figures = run_summary(learn, stopped=stopped, seconds=round(seconds), **settings)
     labels = 'no probe' if halves is None else f'{len(set(halves[0][1]))} as labels of the probe'
-    failed = write_results(learn, out, figures, dict(time=f'{seconds:.0f} s', folders=labels, precision=precision))
+    notes = dict(time=f'{seconds:.0f} s', folders=labels, precision=precision)
+    title = 'A first look, at synthesised sounds' if first_look else None
+    failed = write_results(learn, out, figures, notes, title)
     print_summary(out, figures)
     if failed: return dict(figures, failed=failed)
     if not stopped:
