@@ -147,6 +147,7 @@ def test_without_a_folder_a_new_network_learns_beside_the_one_that_is_there(reco
     with torch.no_grad(): xa,xb = [enc(front.specs(L(o)).as_subclass(torch.Tensor)).numpy() for o in (a,b)]
     assert abs(r['shipped']-float(knn_probe(None, (xa,np.array(la)), (xb,np.array(lb)))))<=1/len(lb)+1e-6
     assert 'shipped' not in run_of(None, tmp_path/'b', epochs=1, from_='slicer-small')
+    assert run_of(None, tmp_path/'c', epochs=1, d=32, width=8, sr=8000)['shipped']==r['shipped']      # it hears in its own way
     assert (default_epochs(810, None), default_epochs(810, None, first_look=True), default_epochs(810, 'slicer-small'))==(12, 3, 3)
 
 def test_a_new_network_hears_as_asked_and_long_recordings_are_segments(tmp_path, light_report, capsys):

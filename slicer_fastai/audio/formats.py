@@ -288,19 +288,24 @@ def find_flac(
 mp3_kbits = {3:(0,32,40,48,56,64,80,96,112,128,160,192,224,256,320), 2:(0,8,16,24,32,40,48,56,64,80,96,112,128,144,160)}
 mp3_hertz = {3:(44100,48000,32000), 2:(22050,24000,16000), 0:(11025,12000,8000)}   # MPEG 1, 2, 2.5
 
-def mp3_frame_bytes():
-    "Bytes of a frame of layer III by the second and third byte of its header"
+def frame_bytes(
+    layer:int,   # 1: layer III, 2: layer II, as headers number them
+    kbits:dict,  # version (3, else 2) → bit rates by their index
+    hertz:dict,  # version → sample rates by their index
+    samples,     # function of the version: eighths of the samples of a frame
+)->dict:
+    "Bytes of a frame by the second and third byte of its header"
     res = {}
-    for version,hertz in mp3_hertz.items():
-        for b1 in (0xe0|version<<3|2, 0xe0|version<<3|3):
-            for i,kbit in enumerate(mp3_kbits[3 if version==3 else 2]):
-                for j,sr in enumerate(hertz):
-                    size = (144 if version==3 else 72)*kbit*1000//sr
+    for version,rates in hertz.items():
+        for b1 in (0xe0|version<<3|layer<<1, 0xe0|version<<3|layer<<1|1):
+            for i,kbit in enumerate(kbits[3 if version==3 else 2]):
+                for j,sr in enumerate(rates):
+                    size = samples(version)*kbit*1000//sr
                     if kbit:
                         res.update({(b1<<8|i<<4|j<<2|pad<<1|private):size+pad for pad in (0,1) for private in (0,1)})
     return res
 
-mp3_sizes = mp3_frame_bytes()
+mp3_sizes = frame_bytes(1, mp3_kbits, mp3_hertz, lambda version: 144 if version==3 else 72)
 
 def mp3_start(data, i, sizes=mp3_sizes):
     "Where the next two frames of an MP3 that fit together begin, from byte `i`; -1 where none do"
@@ -396,19 +401,7 @@ def find_mp3(
 # %% ../../nbs/audio/formats.ipynb #373ad9c7
 mp2_kbits = {3:(0,32,48,56,64,80,96,112,128,160,192,224,256,320,384), 2:mp3_kbits[2]}
 
-def mp2_frame_bytes():
-    "Bytes of a frame of layer II by the second and third byte of its header"
-    res = {}
-    for version in (3,2):
-        for b1 in (0xe0|version<<3|4, 0xe0|version<<3|5):
-            for i,kbit in enumerate(mp2_kbits[version]):
-                for j,sr in enumerate(mp3_hertz[version]):
-                    if kbit:
-                        size = 144*kbit*1000//sr
-                        res.update({(b1<<8|i<<4|j<<2|pad<<1|private):size+pad for pad in (0,1) for private in (0,1)})
-    return res
-
-mp2_sizes = mp2_frame_bytes()
+mp2_sizes = frame_bytes(2, mp2_kbits, {version:mp3_hertz[version] for version in (3,2)}, lambda version: 144)
 
 def find_mp2(
     f:RawFile,  # a file of layer II
