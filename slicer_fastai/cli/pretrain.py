@@ -136,7 +136,7 @@ def accuracy_of_shipped(
 )->float: # 0…1
     "Accuracy of the encoder that comes with the library, on the clips that the probe of a run reads, heard in its own way"
     probe,enc = KNNProbe(*halves),AudioEncoder.from_pretrained(shipped_name)
-    probe.learn = SimpleNamespace(encoder=enc)
+    probe.learn = SimpleNamespace(encoder=enc, dls=None)
     with no_random(probe.seed, reproducible=False): probe.held = probe.read_clips()
     return probe.accuracy_of(enc)
 
