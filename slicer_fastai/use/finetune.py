@@ -419,7 +419,8 @@ class NumberResult(Estimate):
     @property
     def r2(self)->float:
         "Share of the variance that the answers explain; 0: no better than the mean"
-        return 1-float(((self.pred-self.y)**2).sum()/((self.y-self.y.mean(0))**2).sum())
+        errors,spread = self.pred-self.y,self.y-self.y.mean(0)
+        return 1-float((errors**2).sum()/(spread**2).sum())
 
     def plot(self, ax=None, figsize=(3.5,3.5)):
         "Draw answers over the truth"
