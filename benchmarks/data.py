@@ -15,7 +15,7 @@ from fastcore.script import call_parse
 from threadpoolctl import threadpool_limits
 from fastai.basics import *
 from slicer_fastai.all import *
-from slicer_fastai.train.callback import KeepMemory
+from slicer_fastai.core.memory import set_allocator
 from benchmarks import *
 
 def make_clips(path, n, sr, ch, ext, secs=10):
@@ -150,7 +150,7 @@ def main(
 ):
     "Files → two views"
     warnings.filterwarnings('ignore'); torch.set_num_threads(threads); threadpool_limits(threads); count_cpu(cpu)
-    KeepMemory.before_fit(SimpleNamespace(dls=SimpleNamespace(device='cpu')))                                                   # as while training
+    set_allocator(True)                                                     # as while training
     with tempfile.TemporaryDirectory() as tmp:
         tmp = Path(tmp)
         kinds = {'wav 16 kHz':(16000,1,'wav'), 'flac 16 kHz':(16000,1,'flac'), 'ogg 16 kHz':(16000,1,'ogg'), 'mp3 16 kHz':(16000,1,'mp3'), 'wav 44.1 kHz stereo':(44100,2,'wav')}

@@ -81,24 +81,28 @@ def build(data, task, keep, seconds, each, counts, seed=0):
     events = read_annotations(done, verbose=False)
     return events.assign(split=[Path(o).name.split('_')[0] for o in events.file])
 
-def pretrained(folder, files, warm, clips):
+own_name = re.compile(r'own(_warm)?(?:_(\d+)s)?(?:_(1e-\d))?$').match    # pre-trained here: from nothing or warm, on segments of some seconds, at a rate
+
+def pretrained(folder, files, warm, seconds, rate, clips):
     "An encoder of slicer-small's architecture that heard recordings without their annotations; kept in `folder`"
     if not (folder/'config.json').exists():
         set_seed(0)
         small = AudioEncoder.from_pretrained('slicer-small')
-        dls = SlicerDataLoaders.from_lists('.', files, segment=10., num_workers=0, front=small.front)
+        dls = SlicerDataLoaders.from_lists('.', files, segment=seconds, num_workers=0, front=small.front)
         start = dict(arch=small) if warm else dict(arch=small.arch, arch_kwargs=small.kwargs)
         learn = SlicerLearner(dls, **start)
-        with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(max(1, round(clips/len(dls.train_ds))))
+        with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(max(1, round(clips/len(dls.train_ds))), rate)
         learn.encoder.save_pretrained(folder)
     return AudioEncoder.from_pretrained(folder)
 
 def encoders(names, folder=None, files=None, clips=None):
-    """What is compared, by name: slicer-small, untrained (or untrained1 … for another seed), logmel, own and own_warm (pre-trained on `files`, kept
-    in `folder`), or folders of save_pretrained"""
+    """What is compared, by name: slicer-small, untrained (or untrained1 … for another seed), logmel, folders of save_pretrained, or pre-trained on
+    `files` and kept in `folder`: own from nothing, own_warm from slicer-small, own_2s on segments of so many seconds (10), own_2s_1e-4 at that rate"""
     small = AudioEncoder.from_pretrained('slicer-small')
     def make(name):
-        if name in ('own','own_warm'): return pretrained(folder/name, files, name=='own_warm', clips)
+        if own := own_name(name):
+            warm,seconds,rate = own.groups()
+            return pretrained(folder/name, files, bool(warm), float(seconds or 10), float(rate or (1e-4 if warm else 1e-3)), clips)
         if name=='slicer-small': return small
         if name.startswith('untrained'): return small.untrained(int(name.removeprefix('untrained') or 0))
         if name!='logmel': return AudioEncoder.from_pretrained(name)
@@ -166,8 +170,8 @@ def without(index, files):
 def main(
     data:Path=None,            # folder with pretrain.csv and tasks/
     task:str='sound_event',    # whose clips are the events
-    names:str='slicer-small untrained logmel', # encoders: these, own, own_warm, or folders of save_pretrained
-    clips:int=8000,            # segments that own and own_warm hear, of all training recordings without their annotations
+    names:str='slicer-small untrained logmel', # encoders: these, own …, see `encoders`, or folders of save_pretrained
+    clips:int=8000,            # segments that own … hear, of all training recordings without their annotations
     keep:Path=Path('field_recordings'), # recordings that are built, and their vectors
     out:Path=Path('field.csv'),# a row each
     seconds:float=300.,        # of a recording

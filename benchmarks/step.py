@@ -4,13 +4,15 @@
 
 Cluster loss, forward and backward, against the usual broadcast cosine similarity (N × 2C × 2C); peak memory of both in fresh processes.
 Step (from two views to updated teacher and queue) against two student passes, two teacher passes, a cloned queue, broadcast cosine, and a loop over
-parameters for the teacher; same network, same optimiser, same numbers: the two losses are compared first. Our step also in bfloat16; on a GPU beside the bare network's forward + backward.
+parameters for the teacher; same network, same optimiser, same numbers: the two losses are compared first. Our step also in bfloat16 where it is computed; on a GPU beside the bare network's forward + backward.
 """
 import multiprocessing as mp, warnings
 import torch.nn.functional as F
 from fastcore.script import call_parse
 from fastai.basics import *
 from slicer_fastai.all import *
+from slicer_fastai.core.memory import *
+from slicer_fastai.core.precision import computes_bf16
 from benchmarks import *
 
 def broadcast_cluster_loss(y1, y2, temp=1.):
@@ -129,8 +131,17 @@ def main(
         v = [torch.randn(bs,1,64,96, device=dev)*2-6 for _ in range(2)]
         same_loss(m, p, v)
         o1,o2 = [torch.optim.SGD(o.student.parameters(), lr=1e-4, momentum=.9) for o in (m,p)]
-        t = in_turn({'ours':lambda: our_step(m, o1, *v), 'half':lambda: our_step(m, o1, *v, half=True), 'stand-in':lambda: p.step(o2, *v)}, runs)
-        name,half = f'training step, B={bs}, queue {queue}, AudioNTT d={d}',t.pop('half')
-        rows += [{'what':name, **t},{'what':name+', ours in bfloat16', **t, 'ours':half}]
+        several = 3                                                         # steps: as in a fit, ours keep their memory from step to step
+        def ours(half=False):
+            with kept_memory():
+                for _ in range(several): our_step(m, o1, *v, half)
+        def stand_in():
+            for _ in range(several): p.step(o2, *v)
+        steps = {'ours':ours, 'stand-in':stand_in}
+        if dev.type=='cuda' or computes_bf16(): steps['half'] = partial(ours, half=True)
+        t = in_turn(steps, runs, [several]*len(steps))
+        name,half = f'training step, B={bs}, queue {queue}, AudioNTT d={d}',t.pop('half', None)
+        rows.append({'what':name, **t})
+        if half is not None: rows.append({'what':name+', ours in bfloat16', **t, 'ours':half})
     report(rows, runs, csv)
     if dev.type=='cuda' and not loss_only: m.views.kmix.fit(torch.randn(512,1,64,96)*2-6); m.views.push(v[0]); gpu(m, o1, v, runs)

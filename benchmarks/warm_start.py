@@ -2,6 +2,7 @@
 
     python -m benchmarks.warm_start --data PATH --out benchmarks/results/warm_start.csv
     python -m benchmarks.warm_start --data PATH --kinds 'drum digits' --sizes '200 1000' --rates '1e-3 1e-4' --seeds 3
+    python -m benchmarks.warm_start --data PATH --kinds digits --more SPEECH --sizes 5000 --clips 15000 --rates 1e-4 --seeds 3
     python -m benchmarks.warm_start --table_of benchmarks/results/warm_start.csv
 
 PATH holds tasks/*.csv (columns path, label, split = train/valid/test, group). A folder is made of the training clips of a task, without their labels: a kind of sound that is
@@ -17,9 +18,9 @@ from .ablate import append_row, read_rows, tasks
 frozen = 'frozen'
 nothing = 'nothing'
 
-def folder_of(task, size:int, seed:int)->list:
-    "So many training clips of a task, at random"
-    files = task['train'][0]
+def folder_of(task, size:int, seed:int, more:Path=None)->list:
+    "So many training clips of a task, and of the folder `more`, at random"
+    files = [*task['train'][0], *(get_audio_files(more) if more else [])]
     chosen = np.random.default_rng(seed).permutation(len(files))[:size]
     return [files[i] for i in chosen]
 
@@ -79,6 +80,7 @@ def main(
     seeds:int=1,                      # how many
     most:int=None,                    # clips of each split that are judged; default: all
     bf16:store_true=False,            # train in bfloat16
+    more:Path=None,                   # a folder with further sounds of the (one) kind
     out:Path=Path('warm_start.csv'),  # a row a run
     table_of:Path=None,               # print the means of this file, and train nothing
 ):
@@ -104,7 +106,7 @@ def main(
                 figures[f'{split} others'] = round(float(np.mean(rest)), 2)
             trained = 0.
         else:
-            enc = train(folder_of(all_tasks[kind], size, seed), run, start, clips, seed, bf16)
+            enc = train(folder_of(all_tasks[kind], size, seed, more), run, start, clips, seed, bf16)
             trained = time.process_time()-cpu
             figures = judge(enc.eval(), judged_tasks, kind)
         append_row(out, {**key, **figures, 'processor seconds':round(trained), 'seconds':round(time.time()-begun)})

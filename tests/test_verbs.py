@@ -322,15 +322,19 @@ def test_pictures_change_nothing(tiny):
     assert not differ(before, state(learn.model))
 
 def test_glibc_keeps_its_memory(tiny, monkeypatch):
-    "Once a fit, on a processor, unless the callback is taken out"
-    import slicer_fastai.train.callback as cb
-    n = []
-    monkeypatch.setattr(cb, 'CDLL', lambda _: SimpleNamespace(mallopt=lambda *o: n.append(o)))
+    "During a fit, nested or broken off, and no longer"
+    import slicer_fastai.core.memory as memory
+    told = []
+    monkeypatch.setattr(memory, 'set_allocator', told.append)
+    class Listen(Callback):
+        def after_epoch(self): self.learn.encoder.embed(list(np.ones((40,16000), np.float32)), sr=16000)
     learn = tiny()
-    for _ in range(2): quiet(learn, learn.fit, 1)
-    assert len(n)==4*(sys.platform=='linux')
-    learn.remove_cb(KeepMemory); n.clear(); quiet(learn, learn.fit, 1)
-    assert not n
+    quiet(learn, learn.fit, 1, cbs=Listen())
+    assert told==[True,False]
+    class Stop(Callback):
+        def after_batch(self): raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): quiet(learn, learn.fit, 1, cbs=Stop())
+    assert told==[True,False]*2 and not memory.working
 
 def test_metrics_of_training(tiny):
     "recorder.train_metrics: the same columns for training clips, each a mean over its batches"

@@ -7,6 +7,7 @@ __all__ = ['recorded', 'differences', 'check_front', 'SoundLearner', 'record_kep
 
 # %% ../../nbs/data/verbs.ipynb #aa0ac846
 from ..core.files import *
+from ..core.memory import *
 from ..core.precision import *
 from ..audio.spectrogram import *
 from ..audio.frontend import *
@@ -35,7 +36,7 @@ def check_front(
         raise ValueError(f'these DataLoaders read with {changed}: build them with front=learn.encoder.front')
 
 # %% ../../nbs/data/verbs.ipynb #68528b54
-class SoundLearner(WholeFiles, BFloat16, Learner):
+class SoundLearner(WholeFiles, BFloat16, KeepsMemory, Learner):
     "A `Learner` of sound with an `encoder`: the base of `SlicerLearner` and `AudioLearner`"
     @property
     def dls(self):

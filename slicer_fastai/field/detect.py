@@ -6,7 +6,7 @@
 __all__ = ['stretch_seconds', 'window_columns', 'proposals', 'windows_of', 'even_windows', 'windows_in', 'labelled_windows',
            'reference', 'compare', 'fit_logistic', 'sigmoid', 'scores_left_out', 'choose_c', 'Detector',
            'embed_windows', 'components', 'fit_windows', 'superseded', 'recordings_in', 'scores_file', 'in_stretches',
-           'apart', 'far_apart']
+           'index_stretches', 'apart', 'far_apart']
 
 # %% ../../nbs/field/detect.ipynb #c9b68576
 from ..core.files import *
@@ -353,6 +353,18 @@ def scores_of(self:Detector,
         with whole(kept) as f: np.save(f, table)
     return table[:,0],table[:,1:]
 
+def index_stretches(
+    index,   # `SoundIndex` of windows
+    numbers, # of its recordings
+)->list: # of arrays of rows, in order of time
+    "The windows of recordings in an index, stretch by stretch"
+    window,res = index.encoder.front.duration,[]
+    for number in numbers:
+        rows = np.flatnonzero(index.file_of==number)
+        rows = rows[np.argsort(index.starts[rows], kind='stable')]
+        res += in_stretches(rows, float(index.starts[rows[-1]])+window)
+    return res
+
 @patch
 def scores_of_index(self:Detector,
     index:SoundIndex, # of windows, by the same encoder
@@ -364,13 +376,8 @@ def scores_of_index(self:Detector,
     if ours!=theirs:
         raise ValueError('this index was made by another encoder than the detector: make it with detector.encoder.index(files)')
     answers = np.zeros((len(index), len(self.labels)))
-    for number in np.unique(index.file_of):
-        rows = np.flatnonzero(index.file_of==number)
-        rows = rows[np.argsort(index.starts[rows], kind='stable')]
-        starts = np.asarray(index.starts[rows], float)
-        parts = in_stretches(rows, starts[-1]+self.encoder.front.duration)
-        for part in parts:
-            answers[part] = self.answer(index.vectors_at(part), np.asarray(index.starts[part], float))
+    for rows in index_stretches(index, np.unique(index.file_of)):
+        answers[rows] = self.answer(index.vectors_at(rows), np.asarray(index.starts[rows], float))
     table = index.rows(np.arange(len(index)))
     place = {o:table[o].to_numpy() for o in place_columns}
     return pd.DataFrame({**place, **dict(zip(self.labels, answers.T))})

@@ -49,6 +49,25 @@ def free_rows(
         free[rows[shared>0]] = False
     return np.flatnonzero(free)
 
+def as_they_differ(
+    index,    # `SoundIndex` of windows
+    rows,     # numbers of some of them
+    most=200, # windows, spread evenly, that tell what a stretch sounds like
+)->tuple: # (n, d), and mean and spread (d,) of the recordings
+    "Windows as they differ from their stretch of five minutes, see `compare`"
+    stretches = index_stretches(index, np.unique(index.file_of[rows]))
+    even = [own[np.linspace(0, len(own)-1, min(most, len(own))).round().astype(int)] for own in stretches]
+    heard = [index.vectors_at(o) for o in even]
+    everything = np.concatenate(heard)
+    usual = everything.mean(0),everything.std(0)+1e-6
+    z = np.empty((len(rows), everything.shape[1]), np.float32)
+    for stretch,spread_evenly,vectors in zip(stretches, even, heard):
+        starts = index.starts[spread_evenly].astype(float)
+        mean,spread = reference(vectors, starts, index.encoder.front.duration, usual)
+        here = np.isin(rows, stretch)
+        z[here] = (index.vectors_at(rows[here])-mean)/spread
+    return z,usual
+
 # %% ../../nbs/field/quick.ipynb #eea6fdfb
 @patch
 def classifier(self:SoundIndex,
@@ -67,7 +86,7 @@ def classifier(self:SoundIndex,
     used = np.concatenate([known, np.sort(drawn)]).astype(int)
     windows = pd.DataFrame(self.rows(used))[['file','start']]
     labels = {label:np.isin(used, list(own)) for label,own in rows.items() if label}
-    return fit_windows(self.encoder, windows.assign(**labels), self.vectors_at(used))
+    return fit_windows(self.encoder, windows.assign(**labels), *as_they_differ(self, used))
 
 # %% ../../nbs/field/quick.ipynb #d566d112
 @patch

@@ -180,7 +180,7 @@ class SlicerLearner(SoundLearner):
         sample = sample_specs(dls, min(4096, max(512, n//20)), seed)
         model.to(dls.device).setup(sample, seed, ifnone(refit_norm, not self.started_from))
         super().__init__(dls, model, loss_func=model.loss, splitter=ifnone(splitter, slicer_splitter), lr=lr,
-                         metrics=ifnone(metrics, default_metrics(model)), cbs=[SLICER(seed=seed), KeepMemory(), *L(cbs)], **kwargs)
+                         metrics=ifnone(metrics, default_metrics(model)), cbs=[SLICER(seed=seed), *L(cbs)], **kwargs)
 
     def _take_over(self, dls, enc, refit_norm):
         "Loaders that read as an encoder does that training goes on from; print what is kept and what is new"

@@ -12,7 +12,6 @@ from ..core.locks import FolderLock
 from ..core.untrusted import *
 from ..core.processes import *
 from ..core.processes import from_first,from_all,any_process
-from .callback import KeepMemory
 from fastai.basics import *
 from fastai.callback.all import *
 from safetensors import SafetensorError
@@ -214,7 +213,7 @@ def set_grads(opt, grads):
         else: p.grad = like_param(g, p) if isinstance(g, Tensor) else torch.zeros_like(p)
 
 # %% ../../nbs/train/resume.ipynb #82c8755a
-display_callbacks = ProgressCallback,ShowGraphCallback,CSVLogger,KeepMemory
+display_callbacks = ProgressCallback,ShowGraphCallback,CSVLogger
 not_kept = 'learn','held','start_epoch'
 learner_attributes = 'train_iter','pct_train','smooth_loss','final_record','health_log'
 

@@ -6,6 +6,7 @@
 __all__ = ['get_clips', 'embed', 'heard', 'Sounds', 'similarity', 'project', 'clock']
 
 # %% ../../nbs/use/embed.ipynb #31751e0b
+from ..core.memory import *
 from ..core.state import *
 from ..core.untrusted import *
 from ..core.untrusted import printable,printable_table,spreadsheet_safe
@@ -18,6 +19,7 @@ from ..data.pack import *
 from ..data.tables import *
 from fastai.basics import *
 from fastprogress import progress_bar
+from contextlib import nullcontext
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -332,7 +334,7 @@ def embed(
     if ifnone(progress, len(batches)>=50):
         it = progress_bar(it, total=len(batches), leave=False)
     results = dict(enumerate(plan))           # errors stay, windows are replaced by their embeddings
-    with eval_mode(encoder):
+    with eval_mode(encoder), kept_memory() if len(batches)>1 else nullcontext():
         results.update(embed_batches(encoder, it, level, head, errors))
     d = encoder.frame_features if level=='frame' else encoder.top_features if head else encoder.num_features
     return gather(list(results.values()), level, d)
