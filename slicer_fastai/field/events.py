@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['place_columns', 'class_columns', 'peaks', 'join_close', 'stretch_of', 'per_class', 'find_events', 'overlap',
-           'match_events', 'precision_recall', 'average_precision', 'second_scores', 'EventResult', 'evaluate_events']
+           'near_events', 'match_events', 'precision_recall', 'average_precision', 'second_scores', 'EventResult',
+           'evaluate_events']
 
 # %% ../../nbs/field/events.ipynb #7fac67bd
 from .annotations import *
@@ -106,28 +107,52 @@ def overlap(
     "How long an event overlaps others"
     return np.minimum(end, ends)-np.maximum(start, starts)
 
+def near_events(
+    found,             # events
+    annotated,         # events
+    collar:float=1.,   # seconds that starts may differ by; None: any overlap counts
+)->list: # for each found event the numbers of annotated ones, the nearest first
+    "Which annotated events of the same recording and class a found one may stand for"
+    groups = annotated.reset_index(drop=True).groupby(['file','label']).indices
+    starts,ends = annotated.start.to_numpy(float),annotated.end.to_numpy(float)
+    def near(file, label, start, end):
+        rows = np.asarray(groups.get((file,label), []), dtype=int)
+        shared = overlap(start, end, starts[rows], ends[rows])
+        fit = shared if collar is None else collar+1e-9-abs(start-starts[rows])
+        order = np.argsort(-fit, kind='stable')
+        return rows[order[fit[order]>0]].tolist()
+    return [near(*o) for o in zip(found.file, found.label, found.start, found.end)]
+
 def match_events(
     found,             # events with scores
     annotated,         # events
     collar:float=1.,   # seconds that starts may differ by; None: any overlap counts
 )->tuple: # right (n,): is each found event right; partner (n,): number of its annotation, or -1
-    "Pair found events with annotated ones of the same recording and class, best score first, each annotation once"
-    right,partner = np.zeros(len(found), bool),np.full(len(found), -1)
-    groups = annotated.reset_index(drop=True).groupby(['file','label']).indices
-    starts,ends = annotated.start.to_numpy(float),annotated.end.to_numpy(float)
-    free = np.ones(len(annotated), bool)
-    keys = list(zip(found.file, found.label))
-    for i in np.argsort(-found.score.to_numpy(float), kind='stable'):
-        rows = np.asarray(groups.get(keys[i], []), dtype=int)
-        rows = rows[free[rows]]
-        if not len(rows): continue
-        start,end = found.start.iloc[i],found.end.iloc[i]
-        shared = overlap(start, end, starts[rows], ends[rows])
-        fit = shared if collar is None else collar+1e-9-abs(start-starts[rows])
-        best = fit.argmax()
-        if fit[best]<=0: continue
-        right[i],partner[i],free[rows[best]] = True,rows[best],False
-    return right,partner
+    """Pair found events with annotated ones, best score first, each annotation once: an event is right if all that were
+    right before it keep a partner, maybe another one. So at every threshold there are as many pairs as can be"""
+    near,partner,taken = near_events(found, annotated, collar),np.full(len(found), -1),{}
+
+    def hand_over(i, through, j):
+        "Give annotation `j` to an event, what that had to another, and so on, back to event `i`"
+        while True:
+            event = through[j]
+            before,partner[event],taken[j] = partner[event],j,event
+            if event==i: return
+            j = before
+
+    def pair(i):
+        "Look for a free annotation, asking those that have one for another"
+        through,asked = {},[i]
+        for event in asked:
+            for j in near[event]:
+                if j in through: continue
+                through[j] = event
+                if j not in taken:
+                    return hand_over(i, through, j)
+                asked.append(taken[j])
+
+    for i in np.argsort(-found.score.to_numpy(float), kind='stable'): pair(i)
+    return partner>=0,partner
 
 def precision_recall(
     right:np.ndarray, # is each found event right

@@ -9,6 +9,7 @@ __all__ = ['long_spectrogram', 'clock_axis', 'event_rows', 'event_boxes', 'event
 from ..audio.clip import *
 from ..audio.spectrogram import *
 from ..use.embed import *
+from ..use.embed import Sounds
 from ..field.annotations import *
 from fastai.basics import *
 
@@ -133,3 +134,14 @@ def plot(self:Events,
     if recording is None and len(files)>1:
         raise ValueError(f'events of {len(files)} recordings: say which, e.g. plot({files[0]!r})')
     return plot_events(files[0] if recording is None else recording, self, **kwargs)
+
+@patch
+def listen(self:Events,
+    n:int=10,         # of the first of them
+    least:float=1.,   # seconds of each that are played, at least
+)->Sounds: # file, start, seconds, label …; in a notebook with players
+    "The first events as a table that plays"
+    first = pd.DataFrame(self.head(n)).drop(columns='end')
+    seconds = (self.end-self.start).head(n).clip(least)
+    first.insert(2, 'seconds', seconds)
+    return Sounds(first)
