@@ -57,8 +57,8 @@ class Plain(Module):
         return F.cross_entropy(logits, torch.zeros(len(q), dtype=torch.long, device=q.device))
 
     def loss(self, v1, v2):
-        (q1,y1),(q2,y2) = self.student(v1),self.student(v2)
-        with torch.no_grad(): (k1,_),(k2,_) = self.teacher(v1),self.teacher(v2)
+        (q1,y1,_),(q2,y2,_) = self.student(v1),self.student(v2)
+        with torch.no_grad(): (k1,*_),(k2,*_) = self.teacher(v1),self.teacher(v2)
         self.keys = torch.cat([k1,k2])
         return self.instance(q1, k2)+self.instance(q2, k1)+broadcast_cluster_loss(y1, y2)
 
@@ -79,7 +79,7 @@ def our_step(m, opt, v1, v2, half=False):
 def make(queue, d, dev):
     enc = AudioEncoder('audiontt', d=d)
     enc.norm = NormalizeSpec(-6., 2.)
-    m = SlicerModel(enc, slicer_views(enc.norm), queue_size=queue).to(dev)
+    m = SlicerModel(enc, slicer_views(enc.norm), queue_size=queue, local_weight=0.).to(dev)
     m.queue.copy_(F.normalize(torch.randn_like(m.queue), dim=1)); m.queue_count.fill_(queue)
     return m.train()
 
