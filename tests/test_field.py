@@ -322,5 +322,9 @@ def test_slicer_detect_in_all_formats_and_parts(scene, detector, tmp_path, monke
         back = read_annotations(format, recordings=scene[0], verbose=False)
         assert sorted(back.label)==sorted(whole.label)
         close(np.sort(back.start), np.sort(whole.start), 1e-3)
+    slicer_detect(scene[0], detector='mine', out='all.selections.txt', scores='scores')     # Raven's, by its name
+    assert 'Begin Time (s)' in Path('all.selections.txt').read_text().splitlines()[0]
+    for out in ('events.txt','events.xlsx'):
+        with pytest.raises(CliError, match='what is it to hold.*raven, audacity'): slicer_detect(scene[0], detector='mine', out=out, scores='scores')
     with pytest.raises(CliError, match='counted from 0'): slicer_detect(scene[0], detector='mine', part=3, parts=3)
     with pytest.raises(CliError, match='between 0 and 1'): slicer_detect(scene[0], detector='mine', threshold=2.)

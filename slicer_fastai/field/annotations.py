@@ -27,7 +27,10 @@ class Events(pd.DataFrame):
         if 'file' in table:
             table = table.assign(file=[Path(str(o)).name for o in table.file])
         times = [o for o in ('start','end') if o in table]
-        return table.assign(**{o:table[o].map(clock) for o in times}).astype(object).where(table.notna(), '')
+        table = table.assign(**{o:table[o].map(clock) for o in times})
+        if 'score' in table and pd.api.types.is_float_dtype(table.score):
+            table['score'] = table.score.map('{:.3f}'.format)
+        return table.astype(object).where(pd.DataFrame(self).notna(), '')
 
     def __repr__(self): return repr(self.shown())
     def _repr_html_(self): return self.shown()._repr_html_()
@@ -261,7 +264,7 @@ def to_csv(self:Events,
 ):
     """Write a csv file whole or not at all; cells that a spreadsheet would run as formulas get an apostrophe,
     which `read_annotations` takes away"""
-    table = pd.DataFrame(self).map(guarded)
+    table = pd.DataFrame(self).round(6).map(guarded)                    # microseconds
     text = table.to_csv(**{'index':False, 'lineterminator':'\n', **kwargs})
     return text if fn is None else write_whole(fn, text)
 
