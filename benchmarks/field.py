@@ -2,11 +2,12 @@
 
     python -m benchmarks.field --data PATH                 # rows go into field.csv, recordings and vectors into field_recordings/
     python -m benchmarks.field --data PATH --rounds 5      # what correcting is worth, proposed places against random ones: field_rounds.csv
+    python -m benchmarks.field --data PATH --on valid --names slicer-small --choices 0.002 --out choices.csv    # another regularisation, chosen on validation recordings
 
 PATH holds pretrain.csv (column `files`: backgrounds) and tasks/TASK.csv (path, label, split, group: test clips are of groups that no other clip is of).
 Every recording has its own background: eight pieces of ambience or music, faded into each other. Events lie at random times, 0 to 20 dB above it, some over
 each other; they last from the first to the last moment within 40 dB of their loudest. Average precision by events (`ap`: starts within --collar, half
-a second; `ap_1s`: within a second, the library's default), 0…1, on the test recordings, with a 95 % interval over recordings; `places`: annotated events of each class. `draw`: which of the training recordings are annotated.
+a second; `ap_1s`: within a second, the library's default; `precision_half`, `recall_half`: of the events with a score of .5 or more, so), 0…1, on the test recordings, with a 95 % interval over recordings; `places`: annotated events of each class. `draw`: which of the training recordings are annotated.
 Everything about the method was chosen on the validation recordings (--on valid). Rows that are there are not made again.
 """
 import warnings
@@ -16,6 +17,7 @@ from slicer_fastai.all import *
 from slicer_fastai.field.annotations import *
 from slicer_fastai.field.events import *
 from slicer_fastai.field.detect import *
+import slicer_fastai.field.detect as detect
 import soundfile as sf
 
 sr = 16000
@@ -128,7 +130,10 @@ def judge(detector, index, annotated, collar):
     loose = evaluate_events(result.found, annotated, 1., result.recordings)
     within_a_second = np.mean([loose.average_precision(l) for l in result.labels])
     by_seconds = np.mean([result.by_seconds(l) for l in result.labels])
-    row = dict(ap=np.mean([*own.values()]), low=low, high=high, ap_1s=within_a_second, by_seconds=by_seconds)
+    sure = loose.found.score.to_numpy()>=.5
+    right = loose.right[sure].sum()
+    row = dict(ap=np.mean([*own.values()]), low=low, high=high, ap_1s=within_a_second, by_seconds=by_seconds,
+               precision_half=right/max(1, sure.sum()), recall_half=right/len(annotated))
     return {**row, **{f'ap|{l}':v for l,v in own.items()}},np.nanmean(drawn, 0)
 
 def truth(places, annotated):
@@ -144,7 +149,7 @@ def truth(places, annotated):
 class Rows:
     "A table that is written row by row"
     def __init__(self, fn): self.fn,self.rows = Path(fn),pd.read_csv(fn).to_dict('records') if Path(fn).exists() else []
-    def has(self, **key): return any(all(o[k]==v for k,v in key.items()) for o in self.rows)
+    def has(self, **key): return any(all(str(o.get(k))==str(v) for k,v in key.items()) for o in self.rows)
     def add(self, **row):
         self.rows.append(row)
         pd.DataFrame(self.rows).round(4).to_csv(self.fn, index=False)
@@ -184,11 +189,13 @@ def main(
     draws:int=2,               # choices of these, without overlap while there are enough
     hop:float=.2375,           # seconds from window to window
     collar:float=.5,           # seconds that starts may differ by
+    choices:str=None,          # of the regularisation, instead of the library's (a column of the rows)
     rounds:int=0,              # of correcting, from the first size on
     k:int=40,                  # places a round; random ones also twice as many
 ):
     "Build, detect, judge"
     warnings.filterwarnings('ignore')
+    if choices: detect.choose_c = partial(detect.choose_c, choices=[float(o) for o in choices.split()])
     data,keep,out = Path(data),Path(keep),Path(out)
     annotated = build(data, task, keep, seconds, each, dict(train=n_train, valid=n_valid, test=n_test))
     train,test = annotated[annotated.split=='train'],annotated[annotated.split==on]
@@ -201,7 +208,7 @@ def main(
         index = indexed(encoder, files, keep/'vectors'/f'{Path(name).name}-{on}-{hop:g}', hop)
         for size in map(int, sizes.split()):
             for draw in range(draws):
-                key = dict(encoder=Path(name).name, judged=on, places=size*each, draw=draw)
+                key = dict(encoder=Path(name).name, judged=on, places=size*each, draw=draw, **({'choices':choices} if choices else {}))
                 if rows.has(**key): continue
                 row,bootstrap = judge(encoder.detector(annotated_in(size, draw)), index, test, collar)
                 np.save(Path(f'{kept}/{key["encoder"]}-{on}-{size}-{draw}.npy'), bootstrap)

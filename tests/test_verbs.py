@@ -327,14 +327,14 @@ def test_glibc_keeps_its_memory(tiny, monkeypatch):
     told = []
     monkeypatch.setattr(memory, 'set_allocator', told.append)
     class Listen(Callback):
-        def after_epoch(self): self.learn.encoder.embed(list(np.ones((40,16000), np.float32)), sr=16000)
+        def after_epoch(self): self.learn.encoder.embed(list(np.ones((40,16000), np.float32)), sr=16000, bs=4)
     learn = tiny()
     quiet(learn, learn.fit, 1, cbs=Listen())
     assert told==[True,False]
     class Stop(Callback):
         def after_batch(self): raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt): quiet(learn, learn.fit, 1, cbs=Stop())
-    assert told==[True,False]*2 and not memory.working
+    assert told==[True,False]*2 and not memory.inside
 
 def test_metrics_of_training(tiny):
     "recorder.train_metrics: the same columns for training clips, each a mean over its batches"

@@ -264,7 +264,7 @@ def to_csv(self:Events,
 ):
     """Write a csv file whole or not at all; cells that a spreadsheet would run as formulas get an apostrophe,
     which `read_annotations` takes away"""
-    table = pd.DataFrame(self).round(6).map(guarded)                    # microseconds
+    table = pd.DataFrame(self).round(dict(start=6, end=6)).map(guarded) # microseconds
     text = table.to_csv(**{'index':False, 'lineterminator':'\n', **kwargs})
     return text if fn is None else write_whole(fn, text)
 

@@ -50,23 +50,20 @@ def free_rows(
     return np.flatnonzero(free)
 
 def as_they_differ(
-    index,    # `SoundIndex` of windows
-    rows,     # numbers of some of them
-    most=200, # windows, spread evenly, that tell what a stretch sounds like
+    index, # `SoundIndex` of windows
+    rows,  # numbers of some of them
 )->tuple: # (n, d), and mean and spread (d,) of the recordings
-    "Windows as they differ from their stretch of five minutes, see `compare`"
+    "Windows as they differ from their stretch, of which 200 at most tell what it sounds like, see `compare`"
     stretches = index_stretches(index, np.unique(index.file_of[rows]))
-    even = [own[np.linspace(0, len(own)-1, min(most, len(own))).round().astype(int)] for own in stretches]
-    heard = [index.vectors_at(o) for o in even]
-    everything = np.concatenate(heard)
-    usual = everything.mean(0),everything.std(0)+1e-6
-    z = np.empty((len(rows), everything.shape[1]), np.float32)
-    for stretch,spread_evenly,vectors in zip(stretches, even, heard):
-        starts = index.starts[spread_evenly].astype(float)
-        mean,spread = reference(vectors, starts, index.encoder.front.duration, usual)
-        here = np.isin(rows, stretch)
-        z[here] = (index.vectors_at(rows[here])-mean)/spread
-    return z,usual
+    stretch_of = np.zeros(len(index), int)
+    for number,own in enumerate(stretches): stretch_of[own] = number
+    even = np.concatenate([own[::math.ceil(len(own)/200)] for own in stretches])
+    both = np.concatenate([even, rows])
+    place = dict(file=index.file_of[both], stretch=stretch_of[both], start=index.starts[both].astype(float))
+    table = pd.DataFrame(place).assign(even=np.arange(len(both))<len(even))
+    vectors = index.vectors_at(both)
+    usual = vectors[table.even].mean(0),vectors[table.even].std(0)+1e-6
+    return compare(vectors, table, index.encoder.front.duration, usual)[len(even):],usual
 
 # %% ../../nbs/field/quick.ipynb #eea6fdfb
 @patch

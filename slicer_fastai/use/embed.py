@@ -334,7 +334,8 @@ def embed(
     if ifnone(progress, len(batches)>=50):
         it = progress_bar(it, total=len(batches), leave=False)
     results = dict(enumerate(plan))           # errors stay, windows are replaced by their embeddings
-    with eval_mode(encoder), kept_memory() if len(batches)>1 else nullcontext():
+    few = len(batches)<10                     # for which giving memory back costs more than keeping it saves
+    with eval_mode(encoder), nullcontext() if few else kept_memory():
         results.update(embed_batches(encoder, it, level, head, errors))
     d = encoder.frame_features if level=='frame' else encoder.top_features if head else encoder.num_features
     return gather(list(results.values()), level, d)
