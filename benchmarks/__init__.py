@@ -1,5 +1,5 @@
 "Commands that print ratios of medians, taken in turn in one run, against something outside this project"
-import resource, time, torch, pandas as pd
+import resource, threading, time, torch, pandas as pd
 from pathlib import Path
 from statistics import median
 
@@ -29,6 +29,20 @@ def report(rows, runs, csv=None):
     show = df.assign(**{c:df[c].map(lambda o: fmt(o) if o==o else '') for c in ('ours','stand-in')}, ratio=df.ratio.map(lambda o: f'{o:.1f}×' if o==o else ''))
     print(show.fillna('').to_string(index=False))
     print(f"medians of {runs} runs in turn, {'processor' if clock is time.process_time else 'wall'} time; {torch.get_num_threads()} thread(s)")
+
+class Grown:
+    "How much more memory than at its beginning a process holds at most in a `with` block, in `.mb`"
+    def held(self): return int(Path('/proc/self/statm').read_text().split()[1])*4096/2**20
+    def watch(self):
+        while not self.done.wait(.02): self.mb = max(self.mb, self.held()-self.base)
+    def __enter__(self):
+        self.mb,self.base,self.done = 0.,self.held(),threading.Event()
+        self.thread = threading.Thread(target=self.watch)
+        self.thread.start()
+        return self
+    def __exit__(self, *args):
+        self.done.set()
+        self.thread.join()
 
 def peak_mb():
     "Most memory this process ever held, MB (on Linux from /proc: `ru_maxrss` survives an exec)"

@@ -19,19 +19,18 @@ def write(fn, secs, sr, ch):
         for _ in range(max(1, secs//60)): f.write((rng.normal(size=(min(secs, 60)*sr, ch))*.1).astype(np.float32))
 
 CHILD = '''
-import sys, time, json, threading
+import sys, time, json
 from slicer_fastai.all import *
+from benchmarks import Grown
 path,d,width = sys.argv[1],int(sys.argv[2]),int(sys.argv[3])
 torch.set_num_threads(1)
-rss = lambda: int(open('/proc/self/statm').read().split()[1])*4096/2**20
-enc = AudioEncoder('audiontt', d=d, width=width); enc.embed(np.zeros(16000, np.float32)+.1, sr=16000)
-peak,base,run = [rss()],rss(),True
-def watch():
-    while run: peak[0] = max(peak[0], rss()); time.sleep(.02)
-t = threading.Thread(target=watch); t.start(); t0,c0 = time.time(),time.process_time()
-v = enc.embed(path, progress=False); t0,c0 = time.time()-t0,time.process_time()-c0; run = False; t.join()
+enc = AudioEncoder('audiontt', d=d, width=width)
+enc.embed(np.zeros(16000, np.float32)+.1, sr=16000)
+t0,c0 = time.time(),time.process_time()
+with Grown() as grown: v = enc.embed(path, progress=False)
+t0,c0 = time.time()-t0,time.process_time()-c0
 assert np.isfinite(v).all()
-print(json.dumps(dict(vectors=len(v), seconds=round(t0,1), processor=round(c0,1), MB=round(peak[0]-base))))
+print(json.dumps(dict(vectors=len(v), seconds=round(t0,1), processor=round(c0,1), MB=round(grown.mb))))
 '''
 
 @call_parse

@@ -2,7 +2,7 @@
 
     python -m benchmarks.hour [--hours 1] [--threads 2] [--csv hour.csv]
 
-The recordings are synthesised (`synth_recordings`: 16 kHz WAV of six minutes). Each task in a process of its own; memory is what it holds at most above what it held
+The recordings are synthesised (`synth_recordings`: 16 kHz FLAC of six minutes). Each task in a process of its own; memory is what it holds at most above what it held
 once the encoder was there and had been used.
 """
 import json, subprocess, sys, tempfile
@@ -11,28 +11,18 @@ from fastai.basics import *
 from slicer_fastai.audio.scenes import *
 
 child = '''
-import json, sys, threading, time
+import json, sys, time
 from slicer_fastai.all import *
-from slicer_fastai.field.detect import *
+from benchmarks import Grown
 folder,threads,task = Path(sys.argv[1]),int(sys.argv[2]),sys.argv[3]
 torch.set_num_threads(threads)
 encoder = AudioEncoder.from_pretrained('slicer-small')
 detector = encoder.detector(read_annotations(folder/'labels.csv', recordings=folder, verbose=False))
 files = get_audio_files(folder)
-def held(): return int(Path('/proc/self/statm').read_text().split()[1])*4096/2**20
-peak,base,done = held(),held(),False
-def watch():
-    global peak
-    while not done:
-        peak = max(peak, held())
-        time.sleep(.02)
-thread = threading.Thread(target=watch)
-thread.start()
 wall,cpu = time.time(),time.process_time()
-res = encoder.index(files, hop=.5) if task=='index' else detector.scores(files, progress=False)
-wall,cpu,done = time.time()-wall,time.process_time()-cpu,True
-thread.join()
-print(json.dumps(dict(task=task, windows=len(res), seconds=round(wall, 1), processor_seconds=round(cpu, 1), MB=round(peak-base))))
+with Grown() as grown: res = encoder.index(files, hop=.5) if task=='index' else detector.scores(files, progress=False)
+wall,cpu = time.time()-wall,time.process_time()-cpu
+print(json.dumps(dict(task=task, windows=len(res), seconds=round(wall, 1), processor_seconds=round(cpu, 1), MB=round(grown.mb))))
 '''
 
 @call_parse
