@@ -15,6 +15,7 @@ from fastai.basics import *
 from fastai.callback.all import *
 from slicer_fastai.all import *
 from slicer_fastai.models.encoder import shipped
+from slicer_fastai.models.losses import local_loss
 from slicer_fastai.audio.random_synth import *
 from slicer_fastai.data.random import *
 from slicer_fastai.use.embed import frame_stats, RunningPool
@@ -31,6 +32,8 @@ extra = dict(
     predictor=0,   # hidden units of a predictor on the student's instance vectors
     variance=0.,   # weight of variance and covariance terms on the instance vectors
     mask=0.,       # share of the frames that the student does not hear
+    coarse=0.,     # weight of a second local loss, on means of three neighbouring moments
+    seconds=None,  # length of the windows in training; the encoder is read at its usual one
     lr=1e-3,       # largest learning rate of the cycle
     bs=64)         # clips a step
 
@@ -106,9 +109,24 @@ class Spread(Callback):
     def after_loss(self):
         if self.training: self.learn.loss_grad = self.learn.loss_grad+self.weight*sum(map(spread_loss, self.pred[:2]))
 
+def coarse(z):
+    "Unit vectors of means over three neighbouring moments (B, T, d)"
+    means = F.avg_pool1d(z.float().mT, 3, stride=1, padding=1, count_include_pad=False).mT
+    return F.normalize(means, dim=-1)
+
+class CoarseLocal(Callback):
+    "A second local loss, at a longer scale"
+    def __init__(self, weight): self.weight = weight
+    def after_loss(self):
+        if not self.training: return
+        moments,chosen = self.yb[4:6]
+        loss = local_loss(coarse(self.pred[4])[chosen], coarse(moments)[chosen])
+        self.learn.loss_grad = self.learn.loss_grad+self.weight*loss
+
 def loaders(pack, o):
     "Loaders of recordings, random sounds, or both"
-    dls = SlicerDataLoaders.from_pack(pack, bs=o['bs'], num_workers=0, labels=False)
+    front = FrontEnd(duration=o['seconds']) if o['seconds'] else None
+    dls = SlicerDataLoaders.from_pack(pack, bs=o['bs'], num_workers=0, labels=False, front=front)
     if o['near'] is not None or o['same']: dls.train.dataset = Nearby(dls.train.dataset, o['near'], o['same'])
     if not o['synth']: return dls
     res = SlicerDataLoaders.from_synth(dls, o['synth'], bs=o['bs'], path=pack.path)
@@ -130,6 +148,7 @@ def train(pack, keep, net, settings, seed, clips, bf16):
     if o['schedule']: cbs.append(MomentumSchedule())
     if o['mask']: cbs.append(MaskStudent(o['mask']))
     if o['variance']: cbs.append(Spread(o['variance']))
+    if o['coarse']: cbs.append(CoarseLocal(o['coarse']))
     with learn.no_bar(), learn.no_logging():
         learn.fit_one_cycle(max(1, round(clips/(len(dls.train)*dls.train.bs))), o['lr'], cbs=cbs)
     learn.encoder.save_pretrained(keep)

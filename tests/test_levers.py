@@ -6,7 +6,7 @@ from slicer_fastai.audio.synth import synth_sounds
 def test_every_lever_trains(tmp_path, monkeypatch):
     monkeypatch.setitem(levers.nets, 'tiny', ('audiontt',dict(d=16, width=4)))
     pack = pack_audio(synth_sounds(4), tmp_path/'pack')
-    settings = dict(synth=.5, predictor=8, schedule=1, mask=.3, variance=.1, bs=16), dict(near=1., same=.3, bs=16), dict(synth=1., spread=.3, bs=16)
+    settings = dict(synth=.5, predictor=8, schedule=1, mask=.3, variance=.1, bs=16), dict(near=1., same=.3, bs=16), dict(synth=1., spread=.3, bs=16), dict(seconds=2., coarse=.5, bs=16)
     for i,o in enumerate(settings):
         enc = levers.train(pack, tmp_path/str(i), 'tiny', o, 0, 64, False)
         assert np.isfinite(enc.embed(pack[0], progress=False)).all()
