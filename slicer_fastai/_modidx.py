@@ -1548,6 +1548,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                               'slicer_fastai/data/tables.py'),
                                            'slicer_fastai.data.tables.Recordings.find': ( 'data/tables.html#recordings.find',
                                                                                           'slicer_fastai/data/tables.py'),
+                                           'slicer_fastai.data.tables.Recordings.tell': ( 'data/tables.html#recordings.tell',
+                                                                                          'slicer_fastai/data/tables.py'),
                                            'slicer_fastai.data.tables.decode_text': ( 'data/tables.html#decode_text',
                                                                                       'slicer_fastai/data/tables.py'),
                                            'slicer_fastai.data.tables.find_columns': ( 'data/tables.html#find_columns',

@@ -31,6 +31,22 @@ def test_encodings_and_separators(recordings, encoding, sep):
     assert events.label.tolist()==['Käuzchen','NA'] and events.start.tolist()==[1.5,.001] and events.end.tolist()==[2.25,11.999]
     assert names(events)==['one.wav','two.wav'] and all(Path(o).is_file() for o in events.file)
 
+@pytest.mark.parametrize('name,file', [('one','one.wav'), ('ONE.WAV','one.wav'), ('three','sub/three.wav'), (r'D:\data\sub\three.wav','sub/three.wav')])
+def test_a_name_without_its_ending_or_in_other_letters(recordings, name, file, recwarn):
+    events = read(recordings/'list.csv', f'file,start,end,label\n{name},1,2,owl\n')
+    assert events.file[0]==str(recordings/file) and not [o for o in recwarn if o.category is UserWarning]
+
+def test_recordings_of_one_name_in_several_folders(recordings):
+    "Recorders name their files by the time: the folder decides; where it is another than the table says, that is told"
+    with pytest.warns(UserWarning, match='1 recordings were found by their names in another folder.* e.g. site7/three.wav as .*sub/three.wav'):
+        read(recordings/'list.csv', 'file,start,end,label\nsite7/three.wav,1,2,owl\n')
+    (recordings/'site7').mkdir()
+    sf.write(recordings/'site7'/'three.wav', np.zeros(16000*12), 16000)
+    events = read(recordings/'list.csv', r'file,start,end,label'+'\n'+r'D:\data\site7\three.wav,1,2,owl'+'\n')
+    assert events.file[0]==str(recordings/'site7'/'three.wav')
+    with pytest.raises(ValueError, match='sub.three.wav and .*site7.three.wav have this name|site7.three.wav and .*sub.three.wav have this name'):
+        read(recordings/'list.csv', 'file,start,end,label\nthree.wav,1,2,owl\n')
+
 @pytest.mark.parametrize('label', ['NA','None','null','nan','', '007', '1e3', 'True', '=1+1', '-', "'quoted", 'a "b", c'])
 def test_labels_stay_text(recordings, label):
     events = Events(dict(file=[str(recordings/'one.wav')], start=[1.], end=[2.], label=[label]))
@@ -91,7 +107,7 @@ def test_a_recording_that_is_not_there_is_said(recordings):
 def test_two_recordings_of_one_name(recordings):
     sf.write(recordings/'sub/one.wav', np.zeros(16000), 16000)
     assert names(read(recordings/'list.csv', 'file,start,end,label\none.wav,1,2,owl\n'))==['one.wav']                 # as the path says
-    with pytest.raises(ValueError, match='give paths relative to'): read(recordings/'list.csv', 'file,start,end,label\nelsewhere/one.wav,1,2,owl\n')
+    with pytest.raises(ValueError, match='give whole paths, relative to'): read(recordings/'list.csv', 'file,start,end,label\nelsewhere/ONE.wav,1,2,owl\n')
 
 def test_one_file_for_several_recordings_is_refused_where_it_has_no_place(recordings):
     events = Events(dict(file=['a.wav','b.wav'], start=[0.,0.], end=[1.,1.], label='x'))

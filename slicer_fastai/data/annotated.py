@@ -119,6 +119,7 @@ def annotated_recordings(recordings, events)->list:
         return [str(o) for o in recordings]
     there = Recordings(recordings)
     events['file'] = [there.find(o) for o in events.file]
+    there.tell()
     used = list(dict.fromkeys(events.file))
     others = len(set(map(str, there.files))-set(used))
     if others and is_first_process():

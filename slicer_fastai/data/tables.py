@@ -248,18 +248,32 @@ class Recordings:
         try:
             self.files = list(get_audio_files(folder))
         except FileNotFoundError: self.files = []
-        self.by_name = {}
+        self.by_name,self.elsewhere = {},{}
         for o in self.files:
-            self.by_name.setdefault(o.name, []).append(o)
+            for key in {o.name.lower(),o.stem.lower()}:
+                self.by_name.setdefault(key, []).append(o)
 
     def find(self,
         name, # a path, relative to the folder or absolute, or only a file's name
     )->str:
-        "The recording of this name; the name itself where it is not there; ValueError where several folders have one"
+        "The recording of this name, also without its ending or in other letters; the name itself where it is not there; ValueError where several fit"
         text = str(name).replace('\\', '/')
         for o in (Path(name), self.folder/text):
             if o.is_file(): return str(o)
-        same = self.by_name.get(text.rsplit('/', 1)[-1], [])
-        if len(same)>1:
-            raise table_error(name, f'{same[0]} and {same[1]} have this name; give paths relative to {self.folder}')
-        return str(same[0]) if same else str(self.folder/text)
+        *folders,last = text.split('/')
+        fits = self.by_name.get(last.lower(), [])
+        fits = [o for o in fits if o.name==last] or fits
+        fits = [o for o in fits if [o.parent.name]==folders[-1:]] or fits
+        if len(fits)>1:
+            raise table_error(name, f'{fits[0]} and {fits[1]} have this name; give whole paths, relative to {self.folder}')
+        if not fits: return str(self.folder/text)
+        if folders and folders[-1]!=fits[0].resolve().parent.name:
+            self.elsewhere[text] = fits[0]
+        return str(fits[0])
+
+    def tell(self):
+        "Say which recordings lie in another folder than the table names"
+        if not self.elsewhere: return
+        name,file = first(self.elsewhere.items())
+        warnings.warn(f'{len(self.elsewhere)} recordings were found by their names in another folder than the table says, '
+                      f'e.g. {printable(name)} as {printable(file)}: are they the same?')

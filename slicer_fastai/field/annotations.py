@@ -198,6 +198,7 @@ def read_annotations(
     first_columns = ['file','start','end','label']
     res = pd.concat(parts, ignore_index=True)
     res = Events(res[[*first_columns, *(o for o in res.columns if o not in first_columns)]])
+    known.tell()
     gone = [o for o in res.file.unique() if not Path(o).is_file()]
     if gone:
         warnings.warn(f'{len(gone)} of {res.file.nunique()} recordings are not there, e.g. {gone[0]}: say recordings=folder')
