@@ -137,14 +137,16 @@ def judge(detector, index, annotated, collar):
     return {**row, **{f'ap|{l}':v for l,v in own.items()}},np.nanmean(drawn, 0)
 
 def truth(places, annotated):
-    "What somebody who listens would say of places: the class of the event that fills most of it, or none"
-    labels = []
+    "What somebody who listens would say of places: the class of the event that fills half of it or lies half in it, or none; a place with less of one is left open"
+    labels,clear = [],[]
     for o in places.itertuples():
         own = annotated[annotated.file==o.file]
         shared = overlap(o.start, o.end, own.start.to_numpy(), own.end.to_numpy())
         best = own.iloc[int(shared.argmax())]
-        labels.append(best.label if shared.max()>=.5*min(o.end-o.start, best.end-best.start) else '')
-    return places.assign(label=labels, checked=True)
+        there = shared.max()>=.5*min(o.end-o.start, best.end-best.start)
+        labels.append(best.label if there else '')
+        clear.append(there or shared.max()<.05)
+    return places.assign(found=places.label, label=labels, checked=clear)
 
 class Rows:
     "A table that is written row by row"

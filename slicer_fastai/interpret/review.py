@@ -157,7 +157,7 @@ def review(self:Events,
 @patch
 def corrected(self:Events,
     fn, # a csv file that a page of review saved
-)->Events: # of these events; `checked` says which were looked at; label '' where nothing of interest is
+)->Events: # of these events; `checked` says which were looked at, `found` what was proposed; label '' where nothing of interest is
     "These events with the labels that were given; ValueError where the file is of other events"
     table = read_cells(fn)
     missing = {'id','label','checked'}-set(table)
@@ -173,7 +173,7 @@ def corrected(self:Events,
         checked[i] = str(row.checked).lower()=='true'
         if checked[i]:
             labels[i] = unguarded(row.label)
-    return self.assign(label=labels, checked=checked)
+    return self.assign(found=list(self.label), label=labels, checked=checked)
 
 @patch
 def review_here(self:Events,
