@@ -3,7 +3,7 @@
     python -m benchmarks.warm_start --data PATH --out benchmarks/results/warm_start.csv
     python -m benchmarks.warm_start --data PATH --kinds 'drum digits' --sizes '200 1000' --rates '1e-3 1e-4' --seeds 3
     python -m benchmarks.warm_start --data PATH --kinds digits --more SPEECH --sizes 5000 --clips 15000 --rates 1e-4 --seeds 3
-    python -m benchmarks.warm_start --table_of benchmarks/results/warm_start.csv
+    python -m benchmarks.warm_start --table-of benchmarks/results/warm_start.csv
 
 PATH holds tasks/*.csv (columns path, label, split = train/valid/test, group). A folder is made of the training clips of a task, without their labels: a kind of sound that is
 wanted, as a user has it. Every run is judged by ridge probes on all tasks, on its own kind (`own`) and on the others (`others`: what was forgotten). A row a run; rows that are

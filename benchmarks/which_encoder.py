@@ -2,7 +2,7 @@
 
     python -m benchmarks.which_encoder --data PATH --more MORE                # slicer-small, its untrained twin, statistics of log-mels
     python -m benchmarks.which_encoder --data PATH --more MORE --encoders 'openSMILE aiSFX Resemblyzer BirdNET'
-    python -m benchmarks.which_encoder --table_of benchmarks/results/which_encoder.csv
+    python -m benchmarks.which_encoder --table-of benchmarks/results/which_encoder.csv
 
 PATH holds tasks/*.csv as for benchmarks.ablate, MORE is what `python -m benchmarks.more_tasks MORE` made. The other makers' packages bring their weights, and each its own licence;
 they are to be installed in a venv of their own beside this library:

@@ -307,6 +307,27 @@ def test_what_was_checked_counts_more_than_what_was_assumed(detector, scene):
     t = better.training[(better.training.file==own.file.iloc[0]) & (better.training.start<end) & (better.training.start+.95>start)]
     assert len(t) and not t[better.labels].to_numpy().any()
 
+def test_only_what_was_heard_and_said_teaches():
+    "Who names a fox says nothing of wolves, but that it is not the owl that was proposed; what lies beside a place was not heard"
+    from slicer_fastai.field.detect import heard, not_said
+    windows = pd.DataFrame(dict(file='a', start=[0.,.2,1.,5.], fox=[True,True,False,False], owl=False, wolf=False))
+    places = Events(dict(file='a', start=[0.,5.], end=[.95,5.95], label=['fox',''], found=['owl','fox']))
+    assert heard(windows, places, .95).tolist()==[True,False,False,True]
+    assert not_said(windows, ['fox','owl','wolf'], places, .95).fillna(-1).to_numpy().tolist()==[[1,0,-1],[1,0,-1],[0,0,0],[0,0,0]]
+    assert not_said(windows, ['fox','owl','wolf'], places.drop(columns='found'), .95).owl.isna().tolist()==[True,True,False,False]
+
+def test_a_class_that_nobody_spoke_of_is_learned_from_the_others(detector, scene):
+    own = scene[1][scene[1].file==scene[1].file.unique()[3]]
+    label = own.label.iloc[0]
+    better = detector.learn_from(own[own.label==label].assign(checked=True))
+    new = better.training[better.training.file==own.file.iloc[0]]
+    assert len(new) and (new[label]==1).all() and new[[o for o in detector.labels if o!=label]].isna().all(axis=None)
+    assert np.isfinite(better.weights).all() and better.how['windows']==len(better.training)
+
+def test_a_window_that_holds_nothing_weighs_more():
+    from slicer_fastai.field.detect import window_weights
+    assert window_weights(np.array([[0,0],[1,0],[0,math.nan]])).tolist()==[3,1,1]
+
 def test_features_that_never_moved_do_not_decide():
     "A feature that is constant in all training recordings and alive elsewhere (of a dead unit) used to blow every score up to 0 or 1"
     from slicer_fastai.field.detect import sigmoid
