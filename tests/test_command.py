@@ -291,3 +291,10 @@ def test_what_is_printed_on_the_way_is_escaped(capsys, monkeypatch):
         out,err = capsys.readouterr()
         assert out=='' and err==r'made a\x1b[2Jb.wav'+'\tnow\n'
     assert M.message_only('x\x1b[2J.wav')=='x\\x1b[2J.wav\n'
+
+def test_a_reader_that_has_read_enough():
+    "`slicer … | head` ends without a word"
+    code = 'import sys; sys.argv = ["slicer","--help"]; from slicer_fastai.cli.main import main; main()'
+    p = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    p.stdout.close()
+    assert (p.stderr.read(), p.wait())==(b'', 0)

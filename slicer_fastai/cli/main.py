@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext, redirect_stdout
 from fastcore.script import CliError, anno_parser
 from importlib import import_module
 from typing import NamedTuple
-import difflib, io, sys, time, warnings
+import difflib, io, os, sys, time, warnings
 
 # %% ../../nbs/cli/main.ipynb #b18ea30a
 class Command(NamedTuple):
@@ -205,7 +205,13 @@ def main(
     import matplotlib
     matplotlib.use('agg')
     warnings.formatwarning = message_only
-    raise SystemExit(slicer([*args, *sys.argv[1:]]))
+    try:
+        status = slicer([*args, *sys.argv[1:]])
+        sys.stdout.flush()
+    except BrokenPipeError:                                  # `slicer tasks … | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    raise SystemExit(status)
 
 def pretrain():
     "The console script `slicer_pretrain`"

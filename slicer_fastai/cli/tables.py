@@ -10,7 +10,6 @@ __all__ = ['table_writers', 'column_names', 'check_table_name', 'write_table', '
 from ..audio.clip import *
 from ..core.files import *
 from ..core.untrusted import printable,printable_table,spreadsheet_safe,unguarded
-from ..use.evaluate import split_of
 from fastai.basics import *
 from fastcore.script import CliError
 from importlib.util import find_spec
@@ -65,6 +64,7 @@ def as_task(
         df = df.rename(columns={found:column})
     if 'split' in df or 'fold' in df:
         return df
+    from slicer_fastai.use.evaluate import split_of         # not before it is needed: it takes seconds
     try:
         return df.assign(split=split_of(df, df.path.tolist()))
     except ValueError as e: raise CliError(str(e)) from None
