@@ -965,6 +965,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                      'slicer_fastai/core/untrusted.py'),
                                               'slicer_fastai.core.untrusted.DamagedFile.__str__': ( 'core/untrusted.html#damagedfile.__str__',
                                                                                                     'slicer_fastai/core/untrusted.py'),
+                                              'slicer_fastai.core.untrusted.PlainError': ( 'core/untrusted.html#plainerror',
+                                                                                           'slicer_fastai/core/untrusted.py'),
                                               'slicer_fastai.core.untrusted.array_from_bytes': ( 'core/untrusted.html#array_from_bytes',
                                                                                                  'slicer_fastai/core/untrusted.py'),
                                               'slicer_fastai.core.untrusted.file_beside': ( 'core/untrusted.html#file_beside',

@@ -38,6 +38,12 @@ def test_help_and_a_misspelt_command_do_not_wait_for_torch():
     out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout
     assert out.splitlines()[-1]=='0 2 set()'
 
+def test_a_list_of_tasks_does_not_wait_for_torch(tmp_path):
+    pd.DataFrame(dict(path=['a.wav','b.wav'], label=['x','y'], split=['train','test'])).to_csv(tmp_path/'t.csv', index=False)
+    code = f"from slicer_fastai.cli.main import slicer; import sys; print(slicer(['tasks', {str(tmp_path)!r}]), slicer(['tasks', 'nowhere']), {{'torch','fastai'}}&set(sys.modules))"
+    out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout
+    assert out.splitlines()[-1]=='0 1 set()' and 't 1' in ' '.join(out.split())
+
 def test_a_mistake_is_one_line_and_a_status(tmp_path, capsys):
     for args,status,say in ((['serch'],2,'search?'), (['tasks', tmp_path/'no'],1,'no such'), (['search', tmp_path],1,'--label'),
                             (['report', tmp_path],1,'report.json'), (['embed', tmp_path],1,'no file at all'), (['probe', tmp_path, '--encoder', 'no'],1,'no config.json')):

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import re, soundfile as sf, stat, struct
 
 # %% ../../nbs/audio/formats.ipynb #2590f7db
-class AudioReadError(Exception):
+class AudioReadError(PlainError):
     "A file that cannot be read as audio; the message names the file, the reason and the remedy"
     message = True                      # has torch re-raise a worker's error as `AudioReadError(message=…)`
     def __init__(self,

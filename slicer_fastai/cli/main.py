@@ -128,9 +128,11 @@ def progress_on_stderr():
 def print_table(df):
     "Print a table, times as h:mm:ss.s; all its columns, but in a terminal at most 12"
     from slicer_fastai.core.untrusted import printable_table
-    from slicer_fastai.audio.clip import clock
     times = [o for o in ('start','end') if o in df]
-    df = printable_table(df.assign(**{o:df[o].map(clock, na_action='ignore') for o in times}))
+    if times:
+        from slicer_fastai.audio.clip import clock
+        df = df.assign(**{o:df[o].map(clock, na_action='ignore') for o in times})
+    df = printable_table(df)
     most = 12 if in_terminal(sys.stdout) else None
     print(df.to_string(index=False, max_cols=most))
     if most and most<len(df.columns):
@@ -156,13 +158,12 @@ def written(
 def run_command(name, args)->int: # exit status
     "Run a sub-command and print its table; a mistake in what was given is one line on standard error"
     func,kwargs = parse_command(name, args)
-    from slicer_fastai.audio.clip import AudioReadError
-    from slicer_fastai.core.untrusted import DamagedFile, printable_text
+    from slicer_fastai.core.untrusted import PlainError, printable_text
     begun,out = time.monotonic(),kwargs.get('out')
     try:
         with nullcontext() if commands[name].prints else progress_on_stderr():
             res = func(**kwargs)
-    except (CliError, AudioReadError, DamagedFile, OSError, ValueError, ImportError) as e:
+    except (CliError, PlainError, OSError, ValueError, ImportError) as e:
         print(printable_text(f'slicer {name}: {e}'), file=sys.stderr)
         return 1
     except KeyboardInterrupt: return 130

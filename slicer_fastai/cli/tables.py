@@ -7,13 +7,12 @@ __all__ = ['table_writers', 'column_names', 'check_table_name', 'write_table', '
            'find_tasks', 'all_tasks', 'describe_task', 'slicer_tasks']
 
 # %% ../../nbs/cli/tables.ipynb #40aadb0b
-from ..audio.clip import *
-from ..core.files import *
-from ..core.untrusted import printable,printable_table,spreadsheet_safe,unguarded
-from fastai.basics import *
+from ..core.untrusted import printable_table,spreadsheet_safe,unguarded
+from fastcore.all import *                      # no torch: `slicer tasks` starts at once
 from fastcore.script import CliError
 from importlib.util import find_spec
 from typing import Annotated
+import pandas as pd
 
 # %% ../../nbs/cli/tables.ipynb #877f0db6
 def _to_csv(df, fn): spreadsheet_safe(df).to_csv(fn, index=False)
@@ -41,6 +40,7 @@ def write_table(
     a spreadsheet would run. CliError for another ending"""
     check_table_name(out)
     if out is None: return df
+    from slicer_fastai.core.files import whole_path
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with whole_path(out) as tmp:
@@ -73,6 +73,7 @@ def folder_task(
     path,  # a folder
 )->pd.DataFrame:
     "The audio files of a folder, labelled by their sub-folders. CliError where there are no two of those"
+    from slicer_fastai.audio.clip import get_audio_files
     files = get_audio_files(path)
     labels = [str(f.parent.relative_to(path)) for f in files]
     if len(set(labels))<2:

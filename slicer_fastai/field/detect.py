@@ -315,10 +315,8 @@ def not_said(
     for o in places[places.label!=''].itertuples():
         rows = rows_of[o.file]
         touched = rows[overlap(o.start, o.end, start[rows], start[rows]+window)>0]
-        for label in set(labels)-{getattr(o, 'found', o.label)}:
-            cells = res[label].to_numpy(copy=True)
-            cells[touched] = np.where(cells[touched]==1, 1., math.nan)
-            res[label] = cells
+        others = [i for i,label in enumerate(labels) if label!=getattr(o, 'found', o.label)]
+        res.iloc[touched,others] = res.iloc[touched,others].where(lambda told: told==1)
     return res
 
 @patch
