@@ -9,7 +9,7 @@ from fastcore.script import call_parse
 cases = {
     'fastai.vision.all and timm':'from fastai.vision.all import *; import timm',
     'slicer_fastai.all':'from slicer_fastai.all import *',
-    'slicer tasks':"import sys; sys.argv = ['slicer', 'tasks', '.']; from slicer_fastai.cli.main import main; main()",
+    'slicer tasks':"import os, sys, tempfile; t = os.path.join(tempfile.mkdtemp(), 't.csv'); open(t, 'w').write('path,label,split\\na.wav,x,train\\n'); sys.argv = ['slicer', 'tasks', t]; from slicer_fastai.cli.main import main; main()",
     'slicer --help':"import sys; sys.argv = ['slicer', '--help']; from slicer_fastai.cli.main import main; main()"}
 
 def processor_seconds(code):
