@@ -324,6 +324,15 @@ def test_a_class_that_nobody_spoke_of_is_learned_from_the_others(detector, scene
     assert len(new) and (new[label]==1).all() and new[[o for o in detector.labels if o!=label]].isna().all(axis=None)
     assert np.isfinite(better.weights).all() and better.how['windows']==len(better.training)
 
+@pytest.mark.parametrize('at', ['begin','end'])
+def test_a_short_place_at_the_edge_of_a_recording_teaches(detector, scene, at):
+    file = scene[1].file.unique()[3]
+    length = recording_seconds(file)
+    start,end = (0.,.3) if at=='begin' else (length-.3,length)
+    place = Events(dict(file=[file], start=[start], end=[end], label=['bell'], checked=[True]))
+    new = detector.learn_from(place).training
+    assert (new[new.file==file].bell==1).any()
+
 def test_a_window_that_holds_nothing_weighs_more():
     from slicer_fastai.field.detect import window_weights
     assert window_weights(np.array([[0,0],[1,0],[0,math.nan]])).tolist()==[3,1,1]

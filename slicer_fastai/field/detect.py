@@ -250,7 +250,8 @@ def fit_windows(
     else:
         warnings.warn('one annotated recording only: the regularisation cannot be chosen on another, C=0.001')
         c,left_out = .001,np.full(y.shape, math.nan)
-    fits = [fit_logistic(x, y[:,j], window_weights(y), c) for j in range(len(labels))]
+    weight = window_weights(y)
+    fits = [fit_logistic(x, y[:,j], weight, c) for j in range(len(labels))]
     weights = rotation@np.stack([o[0] for o in fits], 1)/scale[:,None]
     bias = np.array([o[1] for o in fits])-middle@weights
     how = dict(recordings=len(set(groups)), windows=len(table), c=c)
@@ -295,13 +296,13 @@ def heard(
     window:float,  # seconds
     slack:float=.01, # seconds
 )->np.ndarray: # (n,) bool
-    "Which windows lie within a place, or in the middle of a short one: nobody said what is beside it"
+    "Which windows lie within a place, or nearest the middle of a short one: nobody said what is beside it"
     start,rows_of,res = windows.start.to_numpy(),windows.groupby('file').indices,np.zeros(len(windows), bool)
     for o in places.itertuples():
         rows = rows_of[o.file]
         inside = (start[rows]>o.start-slack) & (start[rows]+window<o.end+slack)
-        middle = abs(start[rows]+window/2-(o.start+o.end)/2)<slack
-        res[rows] |= inside|middle
+        from_middle = abs(start[rows]+window/2-(o.start+o.end)/2)
+        res[rows] |= inside | (from_middle<from_middle.min()+slack)        # at the edge of a recording no window is in the middle
     return res
 
 def not_said(
