@@ -24,6 +24,7 @@ from .recipe import nets
 
 #: Settings that are no arguments of `SlicerLearner`, and what they are today
 extra = dict(
+    share=1.,      # of the recordings of the pool that are used
     synth=0.,      # share of random sounds
     spread=.2,     # how unlike the two versions of a random sound are
     near=None,     # the second window of a recording lies at most so many seconds from the first
@@ -123,10 +124,18 @@ class CoarseLocal(Callback):
         loss = local_loss(coarse(self.pred[4])[chosen], coarse(moments)[chosen])
         self.learn.loss_grad = self.learn.loss_grad+self.weight*loss
 
+def part_of(idxs, share):
+    "The same part of the recordings for every seed; a smaller part lies within a larger one"
+    return np.sort(np.random.default_rng(0).permutation(idxs)[:round(share*len(idxs))])
+
 def loaders(pack, o):
     "Loaders of recordings, random sounds, or both"
     front = FrontEnd(duration=o['seconds']) if o['seconds'] else None
     dls = SlicerDataLoaders.from_pack(pack, bs=o['bs'], num_workers=0, labels=False, front=front)
+    if o['share']<1:
+        ds = dls.train.dataset
+        ds.idxs = part_of(ds.idxs, o['share'])
+        dls.train.n = len(ds.idxs)
     if o['near'] is not None or o['same']: dls.train.dataset = Nearby(dls.train.dataset, o['near'], o['same'])
     if not o['synth']: return dls
     res = SlicerDataLoaders.from_synth(dls, o['synth'], bs=o['bs'], path=pack.path)
