@@ -35,6 +35,7 @@ extra = dict(
     mask=0.,       # share of the frames that the student does not hear
     coarse=0.,     # weight of a second local loss, on means of three neighbouring moments
     seconds=None,  # length of the windows in training; the encoder is read at its usual one
+    n_mels=64,     # bands of the log-mels
     lr=1e-3,       # largest learning rate of the cycle
     bs=64)         # clips a step
 
@@ -130,7 +131,7 @@ def part_of(idxs, share):
 
 def loaders(pack, o):
     "Loaders of recordings, random sounds, or both"
-    front = FrontEnd(duration=o['seconds']) if o['seconds'] else None
+    front = FrontEnd(duration=ifnone(o['seconds'], FrontEnd().duration), n_mels=o['n_mels'])
     dls = SlicerDataLoaders.from_pack(pack, bs=o['bs'], num_workers=0, labels=False, front=front)
     if o['share']<1:
         ds = dls.train.dataset
@@ -167,7 +168,7 @@ def task_specs(ts, front, keep):
     "Log-mels of all windows of all tasks, computed once: {task: {split: (windows (n, 1, n_mels, frames), clip of each, labels, groups)}}"
     res = {}
     for task,splits in ts.items():
-        fn = keep/'specs'/f'{task}.pt'
+        fn = keep/f'{task}.pt'
         if not fn.exists():
             fn.parent.mkdir(parents=True, exist_ok=True)
             torch.save({s:(*_specs(front, files), y, g) for s,(files,y,g) in splits.items()}, fn)
@@ -201,7 +202,12 @@ def judge(enc, specs, bf16=False):
     return dict(valid=mean('valid'), test=mean('test'), **res)
 
 def settings_of(text): # 'synth=.5 near=1' → dict
-    return {} if '=' not in text else {k:value(v) for k,v in (o.split('=', 1) for o in text.split())}
+    return {k:value(v) for k,v in (o.split('=', 1) for o in text.split() if '=' in o)}
+
+def mel_bands(text):
+    "Of the run that a text names"
+    if shipped(text).is_dir(): return AudioEncoder.from_pretrained(text).front.n_mels
+    return {**extra, **settings_of(text)}['n_mels']
 
 def run(pack, specs, keep, name, net, text, seed, clips, bf16):
     "Train and judge one setting; what goes into its row"
@@ -235,12 +241,13 @@ def main(
     data,keep,out = Path(data),Path(keep),Path(out)
     pack = pack_audio(data, keep/'pack', files=[data/f for f in pd.read_csv(data/'pretrain.csv').files])
     ts = {**tasks(data), **(tasks(Path(more)) if more else {})}
-    specs = task_specs(ts, FrontEnd(), keep)
     for seed,text in itertools.product(range(first, first+seeds), [o.strip() for o in runs.split('|')]):
-        seen = 0 if text=='untrained' or shipped(text).is_dir() else clips
+        seen = 0 if text.startswith('untrained') or shipped(text).is_dir() else clips
         key = dict(net=net, run=text, seed=seed, clips=seen, bf16=int(bf16), tasks=len(ts))
         if any(all(o[k]==str(v) for k,v in key.items()) for o in read_rows(out)): continue
         name = f"{net} {text} {seen} s{seed}{' bf16'*bf16}".replace(' ', '_')
+        n_mels = mel_bands(text)
+        specs = task_specs(ts, FrontEnd(n_mels=n_mels), keep/(f'specs{n_mels}' if n_mels!=64 else 'specs'))
         try: res = run(pack, specs, keep, name, net, text, seed, seen, bf16)
         except Exception as e:
             traceback.print_exc()
