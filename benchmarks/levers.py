@@ -6,6 +6,7 @@
 POOL and MORE as for benchmarks.recipe. A run is written as settings with spaces between, runs with ` | ` between; `none` is today's recipe, `untrained` no training at all; the name of a shipped encoder
 judges that.
 benchmarks/results/levers.csv was judged by mean and deviation of four layers, levers_changes.csv by the reading that is the default now, which has their changes as well.
+levers_pool.csv is of a pool of 27 hours and parts of it.
 Settings are those of `extra` below and arguments of `SlicerLearner`; a run that fails keeps its row, with the error. Choose by `valid`; `test` is for the last look.
 """
 import time, traceback, warnings, itertools

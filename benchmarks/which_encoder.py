@@ -1,6 +1,6 @@
 """Which encoder? Ours beside those of other makers on the same tasks: accuracy by group of tasks, speed, size.
 
-    python -m benchmarks.which_encoder --data PATH --more MORE                # slicer-small, its untrained twin, statistics of log-mels
+    python -m benchmarks.which_encoder --data PATH --more MORE                # ours, their untrained twins, statistics of log-mels
     python -m benchmarks.which_encoder --data PATH --more MORE --encoders 'openSMILE aiSFX Resemblyzer BirdNET'
     python -m benchmarks.which_encoder --table-of benchmarks/results/which_encoder.csv
 
@@ -30,7 +30,9 @@ def one_by_one(f):
     return lambda waves: np.stack([f(o) for o in waves])
 
 def slicer_small(): return AudioEncoder.from_pretrained('slicer-small')
+def slicer_base(): return AudioEncoder.from_pretrained('slicer-base')
 def untrained(): return slicer_small().untrained()
+def untrained_base(): return slicer_base().untrained()
 
 def log_mel(): return log_mel_stats(slicer_small().front)
 
@@ -80,7 +82,9 @@ def birdnet():
 #: What makes each encoder, and its licence
 makers = {
     'slicer-small': (slicer_small, 'Apache-2.0'),
+    'slicer-base':  (slicer_base, 'Apache-2.0'),
     'untrained':    (untrained, 'Apache-2.0'),
+    'untrained-base': (untrained_base, 'Apache-2.0'),
     'log-mel':      (log_mel, 'Apache-2.0'),
     'openSMILE':    (opensmile, 'audEERING: research and personal use'),
     'Resemblyzer':  (resemblyzer, 'Apache-2.0'),
@@ -123,7 +127,7 @@ def table(out)->pd.DataFrame:
 def main(
     data:Path=None,      # folder with tasks/
     more:Path=None,      # folder with more tasks/
-    encoders:str='slicer-small untrained log-mel', # of `makers`, with spaces between
+    encoders:str='slicer-small slicer-base untrained untrained-base log-mel', # of `makers`, with spaces between
     most:int=300,        # training and test clips of a task, at most
     out:Path=Path('which_encoder.csv'), # a row an encoder and task
     table_of:Path=None,  # print the means of this file, and measure nothing

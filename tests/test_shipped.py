@@ -1,17 +1,19 @@
-"The encoder that comes with the library"
+"The encoders that come with the library"
 from conftest import *
 from slicer_fastai.audio.synth import sound_classes, synth_sound
 
 @pytest.fixture(scope='module')
 def small(): return AudioEncoder.from_pretrained('slicer-small')
 
-def test_is_small_and_whole(small):
-    folder = shipped('slicer-small')
+@pytest.mark.parametrize('name,most', [('slicer-small',1e6),('slicer-base',1.2e6)])
+def test_is_small_and_whole(name, most):
+    folder,enc = shipped(name),AudioEncoder.from_pretrained(name)
     assert {f.name for f in folder.iterdir()}=={'config.json','model.safetensors','README.md'}
-    assert sum(f.stat().st_size for f in folder.iterdir())<1e6
-    assert not small.training and all(p.isfinite().all() for p in small.state_dict().values())
+    assert sum(f.stat().st_size for f in folder.iterdir())<most
+    assert not enc.training and all(p.isfinite().all() for p in enc.state_dict().values())
 
-def test_hears_more_than_untrained(small, tmp_path):
+@pytest.mark.parametrize('name', ['slicer-small','slicer-base'])
+def test_hears_more_than_untrained(name, tmp_path):
     "Sounds that it was not trained on: neighbours agree in kind more often than for two untrained twins, by more than chance (95 %)"
     fs = get_audio_files(synth_sounds(n=10, path=tmp_path/'set', seed=5))
     y = np.array(fs.map(parent_label))
@@ -19,9 +21,10 @@ def test_hears_more_than_untrained(small, tmp_path):
     def knn(e):
         z = e.embed(fs)
         return knn_probe(None, (z[tr],y[tr]), (z[~tr],y[~tr]))
-    ours = knn(small)
+    enc = AudioEncoder.from_pretrained(name)
+    ours = knn(enc)
     for seed in range(2):
-        gain,low,_ = ours.minus(knn(small.untrained(seed)))
+        gain,low,_ = ours.minus(knn(enc.untrained(seed)))
         assert low>0, (ours, gain, low)
 
 def test_is_the_default_of_audio_learner(loaders, files):
@@ -44,14 +47,19 @@ def test_old_name_keeps_the_old_vectors(small):
     assert np.allclose(a, b[:,:2688], atol=1e-5) and b.shape[1]==3712
 
 #: Four projections of the vectors of ten synthesised sounds: what an index of today was made with
-vectors_of_today = [
+vectors_of_today = {'slicer-small':[
     [.649, -.086, -.124, .709], [.395, -.165, -.536, .756], [1.189, .177, -1.268, .461], [1.773, -.008, -.216, .988],
     [1.494, .129, -.652, 1.305], [1.575, -.219, -1.617, .658], [.85, -.551, -.456, .701], [1.261, .046, -1.379, .456],
-    [1.274, -.568, -.332, .424], [1.327, -.391, -.885, .724]]
+    [1.274, -.568, -.332, .424], [1.327, -.391, -.885, .724]],
+    'slicer-base':[
+    [.582, .176, -.364, -.522], [1.334, .069, -.374, .026], [.491, 1.384, -.528, -.43], [.859, -.311, -.982, -.294],
+    [.802, .713, -.304, -.327], [-.707, 1.33, -.503, .164], [.979, .13, -.676, -.087], [.9, 1.005, -.609, -.632],
+    [.963, .696, -1.045, -.544], [1.114, .363, -.696, 0.]]}
 
-def test_the_encoder_has_not_moved(small):
+@pytest.mark.parametrize('name', vectors_of_today)
+def test_the_encoder_has_not_moved(name):
     "Old indexes keep their meaning: another network, reading or front end under this name would show here"
     clips = [np.asarray(synth_sound(kind)[0]) for kind in sorted(sound_classes)[:10]]
-    x = embed(small, clips, sr=16000)
+    x = embed(AudioEncoder.from_pretrained(name), clips, sr=16000)
     directions = np.random.default_rng(0).normal(size=(x.shape[1], 4))/x.shape[1]**.5
-    assert np.abs(x@directions-np.array(vectors_of_today)).max()<.005
+    assert np.abs(x@directions-np.array(vectors_of_today[name])).max()<.005

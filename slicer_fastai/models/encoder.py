@@ -466,7 +466,7 @@ def compare_shapes(fn, cfg, front, weights):
 
 # %% ../../nbs/models/encoder.ipynb #3645c191
 def shipped(
-    path,  # a folder, or the name of an encoder that comes with the library: 'slicer-small'
+    path,  # a folder, or the name of an encoder that comes with the library: 'slicer-small', 'slicer-base'
 )->Path:
     "The folder of an encoder that comes with the library; other paths stay as they are"
     path = Path(path)
