@@ -15,7 +15,7 @@ def test_is_small_and_whole(name, most):
 @pytest.mark.parametrize('name', ['slicer-small','slicer-base'])
 def test_hears_more_than_untrained(name, tmp_path):
     "Sounds that it was not trained on: neighbours agree in kind more often than for two untrained twins, by more than chance (95 %)"
-    fs = get_audio_files(synth_sounds(n=10, path=tmp_path/'set', seed=5))
+    fs = get_audio_files(synth_sounds(n=20, path=tmp_path/'set', seed=5))
     y = np.array(fs.map(parent_label))
     tr = np.arange(len(fs))%2==0
     def knn(e):
