@@ -169,7 +169,7 @@ def task_specs(ts, front, keep):
     "Log-mels of all windows of all tasks, computed once: {task: {split: (windows (n, 1, n_mels, frames), clip of each, labels, groups)}}"
     res = {}
     for task,splits in ts.items():
-        fn = keep/f'{task}.pt'
+        fn = keep/f'specs{front.n_mels}'/f'{task}.pt'
         if not fn.exists():
             fn.parent.mkdir(parents=True, exist_ok=True)
             torch.save({s:(*_specs(front, files), y, g) for s,(files,y,g) in splits.items()}, fn)
@@ -247,8 +247,7 @@ def main(
         key = dict(net=net, run=text, seed=seed, clips=seen, bf16=int(bf16), tasks=len(ts))
         if any(all(o[k]==str(v) for k,v in key.items()) for o in read_rows(out)): continue
         name = f"{net} {text} {seen} s{seed}{' bf16'*bf16}".replace(' ', '_')
-        n_mels = mel_bands(text)
-        specs = task_specs(ts, FrontEnd(n_mels=n_mels), keep/(f'specs{n_mels}' if n_mels!=64 else 'specs'))
+        specs = task_specs(ts, FrontEnd(n_mels=mel_bands(text)), keep)
         try: res = run(pack, specs, keep, name, net, text, seed, seen, bf16)
         except Exception as e:
             traceback.print_exc()

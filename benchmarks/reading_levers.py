@@ -153,7 +153,7 @@ def main(
     files = pd.read_csv(data/'pretrain.csv').files.sample(n_pool, random_state=0)
     for name in encoders.split():
         enc = encoder(name, keep)
-        specs = task_specs(ts, enc.front, keep/'specs')
+        specs = task_specs(ts, enc.front, keep)
         stats,pool = all_statistics(enc, name, specs, enc.front.specs([data/f for f in files]).as_subclass(Tensor), keep)
         for reading in [o.strip() for o in readings.split('|')]:
             if any((o['enc'],o['reading'])==(name,reading) for o in read_rows(out)): continue
