@@ -4,7 +4,7 @@
     python -m benchmarks.levers --data POOL --more MORE --runs 'synth=1 | synth=.5 near=1' --clips 60000 --seeds 3
 
 POOL and MORE as for benchmarks.recipe. A run is written as settings with spaces between, runs with ` | ` between; `none` is today's recipe, `untrained` no training at all; the name of a shipped encoder
-judges that.
+judges that. With ` finer` behind it the same encoder is read by `finer`.
 benchmarks/results/levers.csv was judged by mean and deviation of four layers, levers_changes.csv by the reading that is the default now, which has their changes as well.
 levers_pool.csv is of a pool of 27 hours and parts of it.
 Settings are those of `extra` below and arguments of `SlicerLearner`; a run that fails keeps its row, with the error. Choose by `valid`; `test` is for the last look.
@@ -205,12 +205,12 @@ def judge(enc, specs, bf16=False):
 def settings_of(text): # 'synth=.5 near=1' → dict
     return {k:value(v) for k,v in (o.split('=', 1) for o in text.split() if '=' in o)}
 
-def mel_bands(text):
+def mel_bands(text, finer):
     "Of the run that a text names"
-    if shipped(text).is_dir(): return AudioEncoder.from_pretrained(text).front.n_mels
-    return {**extra, **settings_of(text)}['n_mels']
+    bands = AudioEncoder.from_pretrained(text).front.n_mels if shipped(text).is_dir() else {**extra, **settings_of(text)}['n_mels']
+    return 2*bands+1 if finer else bands
 
-def run(pack, specs, keep, name, net, text, seed, clips, bf16):
+def run(pack, specs, keep, name, net, text, seed, clips, bf16, finer):
     "Train and judge one setting; what goes into its row"
     t = time.time()
     dest = keep/name
@@ -218,6 +218,7 @@ def run(pack, specs, keep, name, net, text, seed, clips, bf16):
     elif shipped(text).is_dir(): enc = AudioEncoder.from_pretrained(text)
     else: enc = train(pack, dest, net, settings_of(text), seed, clips, bf16)
     trained = time.time()-t
+    if finer: enc = enc.finer()
     return dict(**{k:round(float(v), 2) for k,v in judge(enc.eval(), specs, bf16).items()}, train_seconds=round(trained), seconds=round(time.time()-t), error='')
 
 #: What is tried unless other runs are named
@@ -242,13 +243,14 @@ def main(
     data,keep,out = Path(data),Path(keep),Path(out)
     pack = pack_audio(data, keep/'pack', files=[data/f for f in pd.read_csv(data/'pretrain.csv').files])
     ts = {**tasks(data), **(tasks(Path(more)) if more else {})}
-    for seed,text in itertools.product(range(first, first+seeds), [o.strip() for o in runs.split('|')]):
+    for seed,named in itertools.product(range(first, first+seeds), [o.strip() for o in runs.split('|')]):
+        text,finer = named.removesuffix(' finer'),named.endswith(' finer')
         seen = 0 if text.startswith('untrained') or shipped(text).is_dir() else clips
-        key = dict(net=net, run=text, seed=seed, clips=seen, bf16=int(bf16), tasks=len(ts))
+        key = dict(net=net, run=named, seed=seed, clips=seen, bf16=int(bf16), tasks=len(ts))
         if any(all(o[k]==str(v) for k,v in key.items()) for o in read_rows(out)): continue
         name = f"{net} {text} {seen} s{seed}{' bf16'*bf16}".replace(' ', '_')
-        specs = task_specs(ts, FrontEnd(n_mels=mel_bands(text)), keep)
-        try: res = run(pack, specs, keep, name, net, text, seed, seen, bf16)
+        specs = task_specs(ts, FrontEnd(n_mels=mel_bands(text, finer)), keep)
+        try: res = run(pack, specs, keep, name, net, text, seed, seen, bf16, finer)
         except Exception as e:
             traceback.print_exc()
             res = dict(error=f'{type(e).__name__}: {e}'[:200])

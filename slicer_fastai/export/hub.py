@@ -45,7 +45,8 @@ def encoder_rows(encoder)->dict: # name → value
             'layers':f'{", ".join(encoder.layers)}; {encoder.pool} over time',
             'changes':'; '.join(f'{name} within {", ".join(map(str, steps))} time steps' for name,steps in encoder.changes.items()) or 'none',
             'input':f'windows of {front.duration:g} s at {front.sr} Hz mono, {front.n_mels} mel bands from '
-                    f'{front.mel.f_min:g} to {front.mel.f_max:g} Hz, level: {front.level}',
+                    f'{front.mel.f_min:g} to {front.mel.f_max:g} Hz, level: {front.level}'
+                    + (f'; merged into {encoder.net_mels} for the network' if encoder.net_mels else ''),
             'slicer_fastai':slicer_fastai.__version__}
 
 # %% ../../nbs/export/hub.ipynb #1f54487d

@@ -123,6 +123,6 @@ def export_onnx(self:AudioEncoder,
         if self.any_length:
             shapes[3] = Dim('frames', min=getattr(self.body, 'min_frames', 2))
     metadata = {'sr':str(front.sr), 'front':json.dumps(front.cfg), 'layers':' '.join(self.layers), 'pool':self.pool,
-                'changes':json.dumps(self.changes),
+                'changes':json.dumps(self.changes), 'net_mels':str(self.body_mels),
                 'num_features':str(self.num_features)}
     return write_onnx(net, example, shapes, path, (input,'embedding'), metadata)

@@ -119,6 +119,19 @@ def align(
     pooled = [o if o.shape[1]==T else F.adaptive_avg_pool1d(o.mT, T).mT for o in parts]
     return torch.cat(pooled, -1)
 
+# %% ../../nbs/models/encoder.ipynb #0fdd1c14
+def band_merger(
+    front:FrontEnd,
+    net_mels:int,    # mel bands of the network; None: as many as the front end has
+)->nn.Module:
+    "What makes the network's mel bands of those of the front end; ValueError where they do not fit"
+    if net_mels is None: return nn.Identity()
+    wanted = 2*net_mels+1
+    if front.kind!='logmel' or front.n_mels!=wanted:
+        raise ValueError(f'net_mels={net_mels} needs a front end of twice as many mel bands and one more: front=FrontEnd(n_mels={wanted}); '
+                         f'this one is {front.kind!r} with {front.n_mels}')
+    return MergeBands(front.mel)
+
 # %% ../../nbs/models/encoder.ipynb #c91ce174
 class AudioEncoder(Module):
     "Log-mel spectrograms (B, 1, n_mels, frames) → embeddings (B, d), for any timm model or module"
@@ -130,16 +143,18 @@ class AudioEncoder(Module):
         layers=None,            # to read the embedding at, see `layer_names`; default: as measured (SLICER: 'top')
         pool:str='mean+std',    # over time: 'mean+std' (side by side), 'max+mean' (their sum, SLICER), 'mean', 'max'
         changes:dict=None,  # layer → time steps within which its change is read; default: as measured, {} where `layers` is given
+        net_mels:int=None,  # mel bands of the network, where the front end has 2·net_mels + 1: layer 'logmel' is read at all of them
         **kwargs                # to timm's `create_model`, e.g. `d=512` for audiontt
     ):
         if pool not in poolings:
             raise ValueError(f'pool={pool!r}: use one of {", ".join(poolings)}')
         store_attr('arch,in_chans,pool,kwargs')
         self.front,self.norm = ifnone(front, FrontEnd()),NormalizeSpec()
+        self.net_mels,self.merge = net_mels,band_merger(self.front, net_mels)
         self.n_frames = self.front.n_frames                             # the length it is made for
         self.body = arch
         if isinstance(arch, str):
-            self.body = create_body(arch, pretrained, in_chans, self.front.n_mels, self.n_frames, **kwargs)
+            self.body = create_body(arch, pretrained, in_chans, self.body_mels, self.n_frames, **kwargs)
         self.body.to(memory_format=torch.channels_last)                 # convolutions are 1.5-3 times as fast on CPU
         if changes is None:
             changes = getattr(self.body, 'read_changes', {}) if layers is None else {}
@@ -149,6 +164,8 @@ class AudioEncoder(Module):
         self.changes = {name:tuple(steps) for name,steps in changes.items()}
         self._probe()
 
+    body_mels = property(lambda self: ifnone(self.net_mels, self.front.n_mels), doc="Mel bands that the network takes")
+
     def parts(self,
         x:Tensor,        # log-mels (B, 1, n_mels, frames), in nats as `LogMel` gives them
         head:bool=False, # the last layer only, as the heads of pre-training see it
@@ -156,11 +173,12 @@ class AudioEncoder(Module):
         "The output of each of `layers`; of two windows (B, 2, n_mels, frames) the first counts"
         if isinstance(x, TensorBase):
             x = x.as_subclass(Tensor)         # torch.export cannot trace as_subclass
-        x = self.norm(x[:,:self.in_chans])
+        x = x[:,:self.in_chans]
+        heard = self.norm(self.merge(x))
         if head or self.layers==('top',):
-            return [self._in_pieces(self._top, x)]
-        named = self._in_pieces(self._named, x)
-        return [x.flatten(1,2).mT if o=='logmel' else named[o] for o in self.layers]
+            return [self._in_pieces(self._top, heard)]
+        named = self._in_pieces(self._named, heard)
+        return [self.norm(x).flatten(1,2).mT if o=='logmel' else named[o] for o in self.layers]
 
     def squared_changes(self,
         parts:list, # of tensors over time (..., T, ·), one a layer
@@ -205,16 +223,16 @@ class AudioEncoder(Module):
 @torch.no_grad()
 def _probe(self:AudioEncoder):
     "Find out which layers the body has, their sizes, and whether it takes other lengths"
-    n_mels,n = self.front.n_mels,self.n_frames
+    n = self.n_frames
     device = next(iter(self.body.parameters()), tensor(0.)).device
-    x = torch.zeros(2, self.in_chans, n_mels, n, device=device)
+    x = torch.zeros(2, self.in_chans, self.body_mels, n, device=device)
     self.any_length = True
     with eval_mode(self.body), keep_random_state():
         try:
             self.map_norm = norm_of_map(self.body, x)
             y = self._output(x)
         except (RuntimeError, AssertionError, ValueError) as e:
-            raise unfit_error(self.arch, n_mels, n, e) from e
+            raise unfit_error(self.arch, self.body_mels, n, e) from e
         _,self.moments,self.top_features = self._as_frames(y).shape     # moments: time steps of one window
         self._check_features()
         self.layer_names = self._layer_names(x)
@@ -225,7 +243,7 @@ def _probe(self:AudioEncoder):
         if unread:
             raise ValueError(f'changes: {unread!r} is none of the layers read: {", ".join(self.layers)}')
         self.any_length = all(self._takes(x, length) for length in (2*n+5, n//2+1))
-        parts = self.parts(x)
+        parts = self.parts(x.new_zeros(2, self.in_chans, self.front.n_mels, n))
         self.frame_features = sum(o.shape[-1] for o in parts)
         self.num_features = self.pool_time(parts).shape[-1]
 
@@ -334,7 +352,8 @@ def save_pretrained(self:AudioEncoder,
     crc = checksum(new)
     named = path/f'model-{crc}.safetensors'
     os.replace(new, named)
-    cfg = dict(arch=self.arch, in_chans=self.in_chans, layers=self.layers, pool=self.pool, changes=self.changes,
+    merged = {'net_mels':self.net_mels} if self.net_mels else {}
+    cfg = dict(arch=self.arch, in_chans=self.in_chans, layers=self.layers, pool=self.pool, changes=self.changes, **merged,
                kwargs=harmless(self.kwargs), front=self.front.cfg, checksum=crc)
     write_whole(path/'config.json', json.dumps(cfg, indent=1))          # from here on it is the new encoder
     os.replace(named, path/'model.safetensors')
@@ -349,7 +368,7 @@ class ConfigError(ValueError):
         super().__init__(printable_text(f'{fn}: {key} = {value!r:.80} {why}'))
 
 # %% ../../nbs/models/encoder.ipynb #fa6d7aff
-config_types = dict(arch=str, in_chans=int, layers=list, pool=str, changes=dict, kwargs=dict, front=dict, checksum=str)
+config_types = dict(arch=str, in_chans=int, layers=list, pool=str, changes=dict, net_mels=int, kwargs=dict, front=dict, checksum=str)
 #: Names of arguments by which timm reaches for other files or the network
 reaches_out = re.compile('pretrained|checkpoint|url|hub|cache|scriptable|exportable|features_only')
 
@@ -359,7 +378,7 @@ def harmless(kwargs)->dict:
 
 #: Larger than any encoder has them, small enough to be refused before memory or time are gone: part of the key → most
 largest = {'depth':1000, 'blocks':1000, 'layers':1000, 'dim':16_384, 'in_chans':1024,
-           'front.duration':600, 'front.n_mels':4096, 'front.n_fft':2**17}
+           'front.duration':600, 'front.n_mels':4096, 'net_mels':4096, 'front.n_fft':2**17}
 
 def check_bounds(fn, key, value):
     "ConfigError for numbers that no encoder has, and for long strings"
@@ -394,7 +413,7 @@ def check_types(fn, cfg):
             raise ConfigError(fn, key, value, f'is not a setting: these are {", ".join(config_types)}')
         if type(value) is not wanted:
             raise ConfigError(fn, key, value, f'is not a {wanted.__name__}')
-    optional = 'checksum','layers','changes'
+    optional = 'checksum','layers','changes','net_mels'
     missing = first(k for k in config_types if k not in cfg and k not in optional)
     if missing: raise ConfigError(fn, missing, None, 'is missing')
     check_layers(fn, cfg)
@@ -455,7 +474,7 @@ def compare_shapes(fn, cfg, front, weights):
     saved = shapes_in(weights)
     try:
         with torch.device('meta'):
-            body = create_body(cfg['arch'], False, cfg['in_chans'], front.n_mels, front.n_frames, **cfg['kwargs'])
+            body = create_body(cfg['arch'], False, cfg['in_chans'], cfg.get('net_mels', front.n_mels), front.n_frames, **cfg['kwargs'])
     except Exception:
         return                                            # the error is reported when it is built
     for name,value in body.state_dict().items():
@@ -509,9 +528,11 @@ def from_pretrained(cls:AudioEncoder,
     weights = find_weights(path, cfg.pop('checksum', None))
     settings = cfg.pop('front')
     arguments = cfg.pop('kwargs')
-    try: front = FrontEnd.from_cfg(settings)
+    try:
+        front = FrontEnd.from_cfg(settings)
+        band_merger(front, cfg.get('net_mels'))
     except (ValueError,TypeError,RuntimeError,ArithmeticError) as e:
-        raise ConfigError(fn, 'front', settings, f'makes no front end: {e}') from None
+        raise ConfigError(fn, 'front', settings, f'makes no front end for it: {e}') from None
     compare_shapes(fn, {**cfg, 'kwargs':arguments}, front, weights)
     try:
         res = cls(**cfg, front=front, **arguments)
@@ -519,6 +540,20 @@ def from_pretrained(cls:AudioEncoder,
     except (ValueError,TypeError,RuntimeError,AttributeError) as e:
         values = [*cfg.values(), arguments]
         raise ConfigError(fn, 'arch, layers, pool, changes, kwargs', values, f'do not fit the weights: {e}') from None
+    return res.eval()
+
+# %% ../../nbs/models/encoder.ipynb #b8381299
+@patch
+def finer(self:AudioEncoder)->AudioEncoder: # a copy, in evaluation mode
+    """The same weights, with layer 'logmel' read at twice as many mel bands and one more; ValueError for an
+    encoder that does not read it, or is finer already"""
+    if 'logmel' not in self.layers: raise ValueError(f"layers: {', '.join(self.layers)}: only 'logmel' can be read finer")
+    if self.net_mels: raise ValueError(f'the network has {self.net_mels} mel bands and is read at {self.front.n_mels} already')
+    res = deepcopy(self)
+    res.net_mels = self.front.n_mels
+    res.front = FrontEnd.from_cfg({**self.front.cfg, 'n_mels':2*res.net_mels+1})
+    res.merge = band_merger(res.front, res.net_mels).to(self.norm.mean.device)
+    res._probe()
     return res.eval()
 
 # %% ../../nbs/models/encoder.ipynb #7f306f2e
@@ -579,7 +614,7 @@ def untrained(self:AudioEncoder,
     "The same encoder with new weights"
     with no_random(seed, reproducible=False):
         if isinstance(self.arch, str):
-            settings = {k:getattr(self, k) for k in ('in_chans','front','layers','pool','changes')}
+            settings = {k:getattr(self, k) for k in ('in_chans','front','layers','pool','changes','net_mels')}
             res = AudioEncoder(self.arch, **settings, **self.kwargs)
         else:
             res = deepcopy(self)

@@ -24,7 +24,7 @@ class ForeignEncoder(AudioEncoder):
     def __init__(self, f, front, dim, name):
         self.arch,self.front,self.kwargs,self.in_chans = f,front,{},1
         self.layers = self.layer_names = (name,)
-        self.pool,self.changes,self.norm = 'mean',{},NormalizeSpec()
+        self.pool,self.changes,self.net_mels,self.norm = 'mean',{},None,NormalizeSpec()
         self.body = f if isinstance(f, nn.Module) else nn.Identity()
         self.n_frames,self.moments,self.any_length,self.map_norm = front.n_samples,1,False,None
         self.num_features = self.frame_features = self.top_features = dim

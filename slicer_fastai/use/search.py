@@ -398,7 +398,8 @@ def search_by_label(self:SoundIndex,
 def encoder_key(encoder)->str: # eight digits
     "Fingerprint of all that the vectors of an encoder depend on: layers, pooling, changes, front end, weights"
     changes = {name:list(steps) for name,steps in encoder.changes.items()}
-    read = [list(encoder.layers), encoder.pool, changes, encoder.front.cfg]
+    merged = [encoder.net_mels] if encoder.net_mels else []              # indexes that were saved before keep their key
+    read = [list(encoder.layers), encoder.pool, changes, encoder.front.cfg, *merged]
     return fingerprint(*read, *encoder.state_dict().values())
 
 index_arrays = dict(vectors='vectors', of='file_of', starts='starts', lengths='lengths') # name on disk → attribute
