@@ -37,6 +37,7 @@ extra = dict(
     coarse=0.,     # weight of a second local loss, on means of three neighbouring moments
     seconds=None,  # length of the windows in training; the encoder is read at its usual one
     n_mels=64,     # bands of the log-mels
+    norm=None,     # a shipped encoder whose normalisation is taken, instead of that of the sounds
     lr=1e-3,       # largest learning rate of the cycle
     bs=64)         # clips a step
 
@@ -151,6 +152,9 @@ def train(pack, keep, net, settings, seed, clips, bf16):
     arch,kw = nets[net]
     set_seed(seed)
     dls = loaders(pack, o)
+    if o['norm']:
+        arch,kw = AudioEncoder(arch, front=front_end(dls), **kw),None
+        arch.norm = AudioEncoder.from_pretrained(o['norm']).norm
     learn = SlicerLearner(dls, arch, arch_kwargs=kw, seed=seed, **rest)
     if not clips: return learn.encoder.untrained(seed)
     if o['predictor']: add_predictor(learn, o['predictor'])

@@ -36,7 +36,7 @@ def read_at(enc, read):
     "The same network, read at other layers"
     if read=='own': return enc
     layers,pool = readings[read]
-    res = AudioEncoder(enc.arch, front=enc.front, layers=layers, pool=pool, **enc.kwargs)
+    res = AudioEncoder(enc.arch, front=enc.front, layers=layers, pool=pool, net_mels=enc.net_mels, **enc.kwargs)
     res.load_state_dict(enc.state_dict())
     return res
 

@@ -30,6 +30,7 @@ def one_by_one(f):
     return lambda waves: np.stack([f(o) for o in waves])
 
 def slicer_small(): return AudioEncoder.from_pretrained('slicer-small')
+def small_finer(): return slicer_small().finer()
 def slicer_base(): return AudioEncoder.from_pretrained('slicer-base')
 def untrained(): return slicer_small().untrained()
 def untrained_base(): return slicer_base().untrained()
@@ -82,6 +83,7 @@ def birdnet():
 #: What makes each encoder, and its licence
 makers = {
     'slicer-small': (slicer_small, 'Apache-2.0'),
+    'slicer-small.finer()': (small_finer, 'Apache-2.0'),
     'slicer-base':  (slicer_base, 'Apache-2.0'),
     'untrained':    (untrained, 'Apache-2.0'),
     'untrained-base': (untrained_base, 'Apache-2.0'),
