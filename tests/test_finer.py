@@ -52,3 +52,12 @@ def test_two_side_by_side(small):
         if name.startswith('conv'):                                      # mel × channel
             a,b,y = a.unflatten(-1, (-1,32)),b.unflatten(-1, (-1,32)),y.unflatten(-1, (-1,64))
         assert torch.allclose(y, a if name=='logmel' else torch.cat([a,b], -1), atol=1e-4)
+
+def test_another_normalisation(small):
+    "Away from the edges the first convolution hears as before"
+    from benchmarks.slicer_base import renormalised
+    other = deepcopy(small)
+    renormalised(other, NormalizeSpec(-8., 5.))
+    x = torch.randn(2,1,64,96)*4-9
+    a,b = (enc.body.conv[0][0](enc.norm(x)) for enc in (small,other))
+    assert torch.allclose(a[...,1:-1,1:-1], b[...,1:-1,1:-1], atol=1e-3)

@@ -68,7 +68,9 @@ def dict_item(
 
 def is_wave(o)->bool:
     "Is it (array, sample rate)?"
-    return isinstance(o, tuple) and len(o)==2 and isinstance(o[1], (int,np.integer,float)) and not isinstance(o[0], (str,Path))
+    if not isinstance(o, tuple) or len(o)!=2: return False
+    samples,rate = o
+    return isinstance(rate, (int,np.integer,float)) and not isinstance(samples, (str,Path))
 
 def sound_item(
     o,        # a path, `Clip`, `AudioBytes`, `AudioTensor`, (array, sample rate), or an item of `datasets`
@@ -185,7 +187,10 @@ def file_groups(
     return pd.factorize(pd.Series(names, dtype=object))[0]
 
 # %% ../../nbs/data/block.ipynb #64e29432
-def is_missing(label)->bool: return label is None or isinstance(label, (float,str)) and (label!=label or label=='')
+def is_missing(label)->bool:
+    "None, NaN or an empty text?"
+    if isinstance(label, float): return math.isnan(label)
+    return label is None or isinstance(label, str) and label==''
 
 def has_several(labels)->bool:
     "Are these lists of labels, several a clip?"

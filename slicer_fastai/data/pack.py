@@ -338,7 +338,8 @@ def to_int16(
 
 def whole_numbers(x)->bool:
     "Are all samples whole numbers? The first ones mostly tell"
-    return bool((x[:100]==np.rint(x[:100])).all() and (x==np.rint(x)).all())
+    begin = x[:100]
+    return bool((begin==np.rint(begin)).all() and (x==np.rint(x)).all())
 
 def scale_for(
     loudest:float,  # largest absolute sample

@@ -99,7 +99,8 @@ class ShardWriter(FolderWriter):
 
     def about(self, part)->dict:
         "What the index says of a shard"
-        return dict(file=part.fn.name, clips=len(part.kept), bytes=part.fn.stat().st_size, crcs=[row['crc'] for row in part.kept_rows])
+        crcs = [row['crc'] for row in part.kept_rows]
+        return dict(file=part.fn.name, clips=len(part.kept), bytes=part.fn.stat().st_size, crcs=crcs)
 
     def write_index(self, parts):
         filled = [part for part in parts if part.kept]
@@ -200,7 +201,8 @@ class SegmentWriter(ShardWriter):
     def label(self, i): return self.recordings.labels and self.recordings.labels[self.places.which[i]]
 
     def content(self, i):
-        fn,start,seconds = self.recordings.files[self.places.which[i]],float(self.places.start[i]),float(self.places.seconds[i])
+        fn = self.recordings.files[self.places.which[i]]
+        start,seconds = float(self.places.start[i]),float(self.places.seconds[i])
         return file_content(fn) if math.isnan(seconds) else segment_content(fn, start, seconds)
 
     def sizes(self)->np.ndarray: # bytes (n,), about

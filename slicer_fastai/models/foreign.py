@@ -58,7 +58,8 @@ class ForeignEncoder(AudioEncoder):
 
     def top(self, x): return self.forward(x)
     def __repr__(self):
-        return f'{type(self).__name__}({self.layers[0]}, sr={self.front.sr}, seconds={self.front.duration:g}, dim={self.num_features})'
+        name,front = self.layers[0],self.front
+        return f'{type(self).__name__}({name}, sr={front.sr}, seconds={front.duration:g}, dim={self.num_features})'
 
     def set_front(self, front):
         "As an encoder of this library; ValueError for another front end"
