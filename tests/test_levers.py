@@ -11,3 +11,12 @@ def test_every_lever_trains(tmp_path, monkeypatch):
         enc = levers.train(pack, tmp_path/str(i), 'tiny', o, 0, 64, False)
         assert np.isfinite(enc.embed(pack[0], progress=False)).all()
         assert (tmp_path/str(i)/'config.json').exists()
+
+def test_a_student_imitates(tmp_path):
+    from benchmarks import distil
+    files = get_audio_files(synth_sounds(5)).sorted()
+    pd.DataFrame(dict(files=files.map(str))).to_csv(tmp_path/'pretrain.csv', index=False)
+    distil.main(data=tmp_path, keep=tmp_path, teachers='slicer-base slicer-small', out=tmp_path/'student', clips=200)
+    student = AudioEncoder.from_pretrained(tmp_path/'student')
+    assert student.num_features==3712 and np.isfinite(student.embed(files[0])).all()
+    assert (student.body.fc[0].weight!=student.untrained(0).body.fc[0].weight).any()
