@@ -1,6 +1,6 @@
-"""Distilling: does a small network that imitates several trained ones read as much as they do side by side?
+"""Distilling: does a small network that imitates slicer-base read as much as that does?
 
-    python -m benchmarks.distil --data POOL --keep LEVERS --teachers 'slicer-base base_s1' --out LEVERS/distilled
+    python -m benchmarks.distil --data POOL --keep LEVERS --bf16 --out LEVERS/distilled
     cd LEVERS; python -m benchmarks.levers --data POOL --more MORE --keep . --bf16 --runs 'distilled'
 
 POOL and LEVERS as for benchmarks.levers; teachers are shipped encoders or folders in LEVERS. The student, of slicer-small's shape, predicts the frames of the teachers' last convolution and first
@@ -11,7 +11,7 @@ from fastcore.script import call_parse, store_true, CliError
 import torch.nn.functional as F
 from fastai.basics import *
 from slicer_fastai.all import *
-from .levers import loaders, extra
+from .levers import extra, loaders, pack_of
 
 class Imitation(Module):
     "How far a student's layers are from those of its teachers"
@@ -19,9 +19,10 @@ class Imitation(Module):
     def __init__(self, student, teachers):
         self.student = student
         self.teachers = [nn.ModuleList(teachers)]                        # in a list: not trained, not saved
-        width = lambda enc: [o.shape[-1] for name,o in zip(enc.layers, enc.parts(torch.zeros(1, 1, 64, 96))) if name in self.imitated]
-        wanted = np.sum([width(o) for o in teachers], 0).tolist()
-        self.maps = nn.ModuleList([nn.Linear(*o) for o in zip(width(student), wanted)])
+        window = torch.zeros(1, 1, 64, 96)
+        own,*theirs = [[o.shape[-1] for o in self.layers(enc, window)] for enc in (student,*teachers)]
+        wanted = np.sum(theirs, 0).tolist()
+        self.maps = nn.ModuleList([nn.Linear(*o) for o in zip(own, wanted)])
         self.standard = nn.ModuleList([nn.BatchNorm1d(o, affine=False) for o in wanted])
 
     def layers(self, enc, x): return [o for name,o in zip(enc.layers, enc.parts(x)) if name in self.imitated]
@@ -42,7 +43,7 @@ def teacher(name, keep):
     "A shipped encoder or one of `keep`, on the bands of the small network"
     enc = AudioEncoder.from_pretrained(keep/name if (keep/name).is_dir() else name)
     if enc.net_mels:
-        enc.front,enc.merge,enc.net_mels = FrontEnd.from_cfg({**enc.front.cfg, 'n_mels':enc.net_mels}),nn.Identity(),None
+        enc.front,enc.merge,enc.net_mels = FrontEnd.from_cfg({**enc.front.cfg, 'n_mels':enc.net_mels}),None,None
     return enc.requires_grad_(False)
 
 @call_parse
@@ -51,7 +52,7 @@ def main(
     keep:Path=Path('levers'), # the pack, and encoders
     teachers:str='slicer-base', # with spaces between
     out:Path=Path('distilled'), # the folder to write
-    clips:int=131072,   # two windows of each, to the nearest whole pass
+    clips:int=60000,    # two windows of each, to the nearest whole pass
     seed:int=0,         # of the student's weights, and of the order
     bf16:store_true=False, # train in bfloat16
 ):
@@ -59,8 +60,7 @@ def main(
     if data is None: raise CliError('--data is missing: the folder with pretrain.csv')
     warnings.filterwarnings('ignore')
     data,keep,out = Path(data),Path(keep),Path(out)
-    pack = pack_audio(data, keep/'pack', files=[data/f for f in pd.read_csv(data/'pretrain.csv').files])
-    dls = loaders(pack, extra)
+    dls = loaders(pack_of(data, keep), extra)
     set_seed(seed)
     student = AudioEncoder.from_pretrained('slicer-small').untrained(seed)
     learn = Learner(dls, Imitation(student, [teacher(o, keep) for o in teachers.split()]), loss_func=lambda pred, *y: pred)

@@ -4,7 +4,7 @@
     python -m benchmarks.levers --data POOL --more MORE --runs 'synth=1 | synth=.5 near=1' --clips 60000 --seeds 3
 
 POOL and MORE as for benchmarks.recipe. A run is written as settings with spaces between, runs with ` | ` between; `none` is today's recipe, `untrained` no training at all; the name of a shipped encoder
-judges that. With ` finer` behind it the same encoder is read by `finer`.
+or a folder judges that. With ` finer` behind it the same encoder is read by `finer`.
 benchmarks/results/levers.csv was judged by mean and deviation of four layers, levers_changes.csv by the reading that is the default now, which has their changes as well.
 levers_pool.csv is of a pool of 27 hours and parts of it.
 Settings are those of `extra` below and arguments of `SlicerLearner`; a run that fails keeps its row, with the error. Choose by `valid`; `test` is for the last look.
@@ -127,6 +127,10 @@ class CoarseLocal(Callback):
         loss = local_loss(coarse(self.pred[4])[chosen], coarse(moments)[chosen])
         self.learn.loss_grad = self.learn.loss_grad+self.weight*loss
 
+def pack_of(data, keep):
+    "The recordings of a pool, packed"
+    return pack_audio(data, keep/'pack', files=[data/f for f in pd.read_csv(data/'pretrain.csv').files])
+
 def part_of(idxs, share):
     "The same part of the recordings for every seed; a smaller part lies within a larger one"
     return np.sort(np.random.default_rng(0).permutation(idxs)[:round(share*len(idxs))])
@@ -214,13 +218,17 @@ def mel_bands(text, finer):
     bands = AudioEncoder.from_pretrained(text).front.n_mels if shipped(text).is_dir() else {**extra, **settings_of(text)}['n_mels']
     return 2*bands+1 if finer else bands
 
-def run(pack, specs, keep, name, net, text, seed, clips, bf16, finer):
+def encoder_of(pack, keep, net, text, seed, clips, bf16):
+    "The encoder of a run: one that ships, one that is kept, or trained now"
+    dest = keep/f"{net} {text} {clips} s{seed}{' bf16'*bf16}".replace(' ', '_')
+    if (dest/'config.json').exists(): return AudioEncoder.from_pretrained(dest)
+    if shipped(text).is_dir(): return AudioEncoder.from_pretrained(text)
+    return train(pack, dest, net, settings_of(text), seed, clips, bf16)
+
+def run(pack, specs, keep, net, text, seed, clips, bf16, finer):
     "Train and judge one setting; what goes into its row"
     t = time.time()
-    dest = keep/name
-    if (dest/'config.json').exists(): enc = AudioEncoder.from_pretrained(dest)
-    elif shipped(text).is_dir(): enc = AudioEncoder.from_pretrained(text)
-    else: enc = train(pack, dest, net, settings_of(text), seed, clips, bf16)
+    enc = encoder_of(pack, keep, net, text, seed, clips, bf16)
     trained = time.time()-t
     if finer: enc = enc.finer()
     return dict(**{k:round(float(v), 2) for k,v in judge(enc.eval(), specs, bf16).items()}, train_seconds=round(trained), seconds=round(time.time()-t), error='')
@@ -245,16 +253,15 @@ def main(
     if data is None: raise CliError('--data is missing: the folder with pretrain.csv and tasks/')
     warnings.filterwarnings('ignore')
     data,keep,out = Path(data),Path(keep),Path(out)
-    pack = pack_audio(data, keep/'pack', files=[data/f for f in pd.read_csv(data/'pretrain.csv').files])
+    pack = pack_of(data, keep)
     ts = {**tasks(data), **(tasks(Path(more)) if more else {})}
     for seed,named in itertools.product(range(first, first+seeds), [o.strip() for o in runs.split('|')]):
         text,finer = named.removesuffix(' finer'),named.endswith(' finer')
         seen = 0 if text.startswith('untrained') or shipped(text).is_dir() else clips
         key = dict(net=net, run=named, seed=seed, clips=seen, bf16=int(bf16), tasks=len(ts))
         if any(all(o[k]==str(v) for k,v in key.items()) for o in read_rows(out)): continue
-        name = f"{net} {text} {seen} s{seed}{' bf16'*bf16}".replace(' ', '_')
         specs = task_specs(ts, FrontEnd(n_mels=mel_bands(text, finer)), keep)
-        try: res = run(pack, specs, keep, name, net, text, seed, seen, bf16, finer)
+        try: res = run(pack, specs, keep, net, text, seed, seen, bf16, finer)
         except Exception as e:
             traceback.print_exc()
             res = dict(error=f'{type(e).__name__}: {e}'[:200])

@@ -11,10 +11,10 @@ import warnings
 from fastcore.script import call_parse, store_true, CliError
 from fastai.basics import *
 from slicer_fastai.all import *
-from .levers import train
+from .levers import encoder_of, pack_of
 
 #: Training of the second network, as benchmarks.levers has it
-random_only = dict(synth=1, norm='slicer-small')
+random_only = 'synth=1 norm=slicer-small'
 
 def block_diagonal(a, b):
     "(o, i, …) and (p, j, …) → (o+p, i+j, …): outputs of the one take nothing from inputs of the other"
@@ -51,11 +51,6 @@ def joined(a, b):
     res.load_state_dict({name:side_by_side(name, x, theirs[name], width) for name,x in a.state_dict().items()})
     return res.eval()
 
-def trained(pack, keep, name, settings, seed, clips, bf16):
-    "The encoder of a folder, trained if there is none yet"
-    if not (keep/name/'config.json').exists(): train(pack, keep/name, 'small', settings, seed, clips, bf16)
-    return AudioEncoder.from_pretrained(keep/name)
-
 @call_parse
 def main(
     data:Path=None,      # folder with pretrain.csv
@@ -69,10 +64,8 @@ def main(
     if data is None: raise CliError('--data is missing: the folder with pretrain.csv')
     warnings.filterwarnings('ignore')
     data,keep = Path(data),Path(keep)
-    pack = pack_audio(data, keep/'pack', files=[data/f for f in pd.read_csv(data/'pretrain.csv').files])
-    def name(run, n): return f"small_{run}_{n}_s{seed}{'_bf16'*bf16}"
-    settings = '_'.join(f'{k}={v}' for k,v in random_only.items())
-    second = trained(pack, keep, name(settings, clips//2), random_only, seed, clips//2, bf16)
-    first = AudioEncoder.from_pretrained('slicer-small') if seed==0 else trained(pack, keep, name('none', clips), {}, seed, clips, bf16)
-    res = joined(first, second).finer()
+    pack = pack_of(data, keep)
+    first = encoder_of(pack, keep, 'small', 'none' if seed else 'slicer-small', seed, clips, bf16)
+    second = encoder_of(pack, keep, 'small', random_only, seed, clips//2, bf16)
+    res = joined(first.eval(), second.eval()).finer()
     print(f"{sum(p.numel() for p in res.parameters())/1e6:.2f} M parameters, {res.num_features:,} numbers: {res.half().save_pretrained(out)}")

@@ -27,6 +27,10 @@ def test_onnx(fine, tmp_path):
     session = ort.InferenceSession(fine.export_onnx(tmp_path/'fine.onnx'))
     close(session.run(None, {'wave':wave})[0], fine.embed(list(wave), sr=16000), 1e-3)
 
+def test_a_card_says_it(small, fine):
+    from slicer_fastai.export.hub import encoder_rows
+    assert 'merged into 64' in encoder_rows(fine)['input'] and 'merged' not in encoder_rows(small)['input']
+
 def test_an_index_keeps_it(fine, tmp_path):
     files = get_audio_files(synth_sounds(2, path=tmp_path/'sounds'))
     fine.index(files).save(tmp_path/'index')

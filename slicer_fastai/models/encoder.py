@@ -123,13 +123,13 @@ def align(
 def band_merger(
     front:FrontEnd,
     net_mels:int,    # mel bands of the network; None: as many as the front end has
-)->nn.Module:
+)->MergeBands: # None where there is nothing to merge
     "What makes the network's mel bands of those of the front end; ValueError where they do not fit"
-    if net_mels is None: return nn.Identity()
+    if net_mels is None: return
     wanted = 2*net_mels+1
     if front.kind!='logmel' or front.n_mels!=wanted:
-        raise ValueError(f'net_mels={net_mels} needs a front end of twice as many mel bands and one more: front=FrontEnd(n_mels={wanted}); '
-                         f'this one is {front.kind!r} with {front.n_mels}')
+        raise ValueError(f'net_mels={net_mels} needs a front end of twice as many mel bands and one more: '
+                         f'front=FrontEnd(n_mels={wanted}); this one is {front.kind!r} with {front.n_mels}')
     return MergeBands(front.mel)
 
 # %% ../../nbs/models/encoder.ipynb #c91ce174
@@ -174,11 +174,12 @@ class AudioEncoder(Module):
         if isinstance(x, TensorBase):
             x = x.as_subclass(Tensor)         # torch.export cannot trace as_subclass
         x = x[:,:self.in_chans]
-        heard = self.norm(self.merge(x))
+        spec = self.norm(x)
+        heard = self.norm(self.merge(x)) if self.net_mels else spec
         if head or self.layers==('top',):
             return [self._in_pieces(self._top, heard)]
         named = self._in_pieces(self._named, heard)
-        return [self.norm(x).flatten(1,2).mT if o=='logmel' else named[o] for o in self.layers]
+        return [spec.flatten(1,2).mT if o=='logmel' else named[o] for o in self.layers]
 
     def squared_changes(self,
         parts:list, # of tensors over time (..., T, ·), one a layer
@@ -474,7 +475,8 @@ def compare_shapes(fn, cfg, front, weights):
     saved = shapes_in(weights)
     try:
         with torch.device('meta'):
-            body = create_body(cfg['arch'], False, cfg['in_chans'], cfg.get('net_mels', front.n_mels), front.n_frames, **cfg['kwargs'])
+            n_mels = cfg.get('net_mels', front.n_mels)
+            body = create_body(cfg['arch'], False, cfg['in_chans'], n_mels, front.n_frames, **cfg['kwargs'])
     except Exception:
         return                                            # the error is reported when it is built
     for name,value in body.state_dict().items():
@@ -547,8 +549,10 @@ def from_pretrained(cls:AudioEncoder,
 def finer(self:AudioEncoder)->AudioEncoder: # a copy, in evaluation mode
     """The same weights, with layer 'logmel' read at twice as many mel bands and one more; ValueError for an
     encoder that does not read it, or is finer already"""
-    if 'logmel' not in self.layers: raise ValueError(f"layers: {', '.join(self.layers)}: only 'logmel' can be read finer")
-    if self.net_mels: raise ValueError(f'the network has {self.net_mels} mel bands and is read at {self.front.n_mels} already')
+    if 'logmel' not in self.layers:
+        raise ValueError(f"layers: {', '.join(self.layers)}: only 'logmel' can be read finer")
+    if self.net_mels:
+        raise ValueError(f'the network has {self.net_mels} mel bands and is read at {self.front.n_mels} already')
     res = deepcopy(self)
     res.net_mels = self.front.n_mels
     res.front = FrontEnd.from_cfg({**self.front.cfg, 'n_mels':2*res.net_mels+1})

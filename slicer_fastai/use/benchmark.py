@@ -230,8 +230,8 @@ def limit_part(
 def describe_encoder(encoder)->dict:
     "How an encoder is built, and a fingerprint of its weights, for JSON"
     return dict(arch=str(encoder.arch), kwargs={k:str(v) for k,v in encoder.kwargs.items()},
-                layers=list(encoder.layers), pool=encoder.pool, changes=encoder.changes, net_mels=encoder.net_mels, front=encoder.front.cfg,
-                num_features=encoder.num_features, parameters=sum(p.numel() for p in encoder.parameters()),
+                layers=list(encoder.layers), pool=encoder.pool, changes=encoder.changes, net_mels=encoder.net_mels,
+                front=encoder.front.cfg, num_features=encoder.num_features, parameters=sum(p.numel() for p in encoder.parameters()),
                 weights=fingerprint(*encoder.state_dict().values()))
 
 def named_encoders(encoder)->dict: # name → `AudioEncoder`
